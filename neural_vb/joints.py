@@ -1,0 +1,392 @@
+"""TFP joint distributions: names, data, supports and pointwise likelihoods, the same for every kind of joint.
+
+Traps that this room closes. Plain joints keep component batch dimensions as batch, where they mix with the axis of
+draws; AutoBatched ones move them into the event. Parts without a name get unstable dummy names. Discrete parts have no
+bijector.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from neural_vb._text import did_you_mean, first_line
+from neural_vb._types import Array, Seed, Tensor
+from neural_vb.errors import DataError, DtypeError, LatentError, TargetShapeError
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+AXIS_FIX = (
+    "use the AutoBatched class of the same name (tfd.JointDistribution...AutoBatched), or wrap batches in "
+    "tfd.Independent and let every operation keep leading axes (x[..., tf.newaxis])"
+)
+_DUMMY = "unnamed part #"
+
+
+@dataclass(frozen=True, eq=False)
+class PinnedJoint:
+    """A joint distribution with its data fixed.
+
+    Attributes:
+        joint: the TFP joint.
+        latent_names: parts to infer, in the joint's order.
+        latent_shapes: event shape of each.
+        latent_dtypes: dtype of each.
+        observed: data by name, in the joint's order and the parts' dtypes.
+    """
+
+    joint: Any
+    latent_names: tuple[str, ...]
+    latent_shapes: tuple[tuple[int, ...], ...]
+    latent_dtypes: tuple[tf.DType, ...]
+    observed: dict[str, Array]
+
+    @property
+    def auto_batched(self) -> bool:
+        """Whether TFP vectorises the model itself."""
+        return bool(getattr(self.joint, "use_vectorized_map", False))
+
+    @property
+    def pinned(self) -> Any:
+        """TFP's view of the latent parts alone."""
+        return self.joint.experimental_pin(**self.observed) if self.observed else self.joint
+
+    def pack(self, parts: Sequence[Any]) -> Any:
+        """Latent parts in order -> the structure that TFP uses for them."""
+        return _pack(self.pinned.dtype, dict(zip(self.latent_names, parts, strict=True)))
+
+    def unpack(self, structure: Any) -> tuple[Any, ...]:
+        """The structure that TFP uses -> latent parts in order."""
+        return _unpack(structure, self.latent_names)
+
+    def bijector(self) -> Any:
+        """TFP's event-space bijector of all latent parts together, each conditioned on its ancestors."""
+        distributions = _distributions(self.joint)
+        defaults = [distributions[name].experimental_default_event_space_bijector() for name in self.latent_names]
+        if all(default is not None for default in defaults):
+            return self.pinned.experimental_default_event_space_bijector()
+        return _joint_bijector(self.pinned, self.auto_batched)
+
+    def log_prob(self, latents: Mapping[str, Tensor]) -> Tensor:
+        """log p(data, latents) in nats, latents [n, *event] -> [n]."""
+        return self.pinned.unnormalized_log_prob(self.pack([latents[name] for name in self.latent_names]))
+
+    def log_likelihood(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """log p(y_i | latents) in nats: latents [S, *event] -> name -> [S, ...]."""
+
+        @tf.autograph.experimental.do_not_convert
+        def one(draw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            # One draw at a time: without an axis of draws plain and AutoBatched joints are the same.
+            known = {**draw, **_tensors(self.observed)}
+            values = _pack(self.joint.dtype, {name: known[name] for name in unpack(self.joint, self.joint.dtype)})
+            distributions, _ = self.joint.sample_distributions(value=values, seed=(0, 0))
+            parts = unpack(self.joint, distributions)
+            return {name: _pointwise(parts[name], value) for name, value in _tensors(self.observed).items()}
+
+        return tf.vectorized_map(one, dict(latents))
+
+
+def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
+    """Fix the data of a joint after looking for everything that would go wrong later.
+
+    Raises:
+        DataError: unknown name, wrong shape, NaN, or a value that does not fit the part's dtype; ``data`` is empty.
+        DtypeError: the parts are in different precisions.
+        LatentError: nothing left to infer; a latent part is unnamed, discrete, deterministic or nested.
+        TargetShapeError: a component batch dimension would mix with the axis of draws.
+    """
+    names = _names(joint)
+    floats = {name: tf.as_dtype(d) for name, d in unpack(joint, joint.dtype).items() if tf.as_dtype(d).is_floating}
+    if len(set(floats.values())) > 1:
+        raise DtypeError(
+            expected="a joint distribution in one precision, as TFP adds up the parts' log densities",
+            got=str({name: dtype.name for name, dtype in floats.items()}),
+            fix="build all parameters in the same dtype",
+        )
+    observed = _observed(joint, names, data)
+    latent = tuple(name for name in names if name not in observed)
+    if not latent:
+        raise LatentError(
+            expected="at least one part without data",
+            got=f"data for all of {list(names)}",
+            fix="leave the parts to infer out of `data`",
+        )
+    _check_batch(joint, names)
+    _mend_pad()
+    distributions = _distributions(joint)
+    for name in latent:
+        _check_latent(name, distributions[name])
+    shapes, dtypes = unpack(joint, joint.event_shape), unpack(joint, joint.dtype)
+    return PinnedJoint(
+        joint=joint,
+        latent_names=latent,
+        latent_shapes=tuple(tuple(tf.TensorShape(shapes[name]).as_list()) for name in latent),
+        latent_dtypes=tuple(tf.as_dtype(dtypes[name]) for name in latent),
+        observed=observed,
+    )
+
+
+def unpack(joint: Any, structure: Any) -> dict[str, Any]:
+    """A structure over all parts of a joint -> dict by name."""
+    names = joint._flat_resolve_names()
+    return dict(zip(names, _unpack(structure, names), strict=True))
+
+
+def sample_observables(joint: Any, latents: Mapping[str, Tensor], seed: Seed) -> dict[str, Tensor]:
+    """Replicated values of every other part: latents [S, *event] -> name -> [S, *event].
+
+    Raises:
+        LatentError: the joint has no such latent part, or one of another shape.
+    """
+    names, shapes = _names(joint), unpack(joint, joint.event_shape)
+    for name, value in latents.items():
+        if name not in names:
+            raise LatentError(
+                expected=f"a joint with the latent part {name!r}",
+                got=f"one with the parts {list(names)}{did_you_mean(name, names)}",
+                fix="keep the names of the latent parts when you change the joint",
+            )
+        if not value.shape[1:].is_compatible_with(shapes[name]):
+            raise LatentError(
+                expected=f"a latent part {name!r} of shape {value.shape[1:].as_list()}, as it was fitted",
+                got=f"shape {tf.TensorShape(shapes[name]).as_list()} in the changed joint",
+                fix="keep the shapes of the latent parts when you change the joint",
+            )
+    num_draws = next(iter(latents.values())).shape[0]
+    drawn = sample_parts(joint, num_draws, seed, known=latents)
+    return {name: value for name, value in drawn.items() if name not in latents}
+
+
+def sample_parts(joint: Any, num_draws: int, seed: Seed, *, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Ancestral draws of all parts that are not known, [S, *event] each, one part after the other.
+
+    TFP's own ``sample`` gives every row of an AutoBatched joint the same noise when it has known values and a stateless
+    seed, loops over the rows when it has none, and draws a part of a plain joint once when no known part feeds it.
+    """
+    names, shapes = _names(joint), unpack(joint, joint.event_shape)
+    values: dict[str, Any] = {name: known.get(name) for name in names}
+    seeds = tf.unstack(tfp.random.split_seed(stateless(seed), n=len(names)))
+    for name, part_seed in zip(names, seeds, strict=True):
+        if values[name] is None:
+            structure = _pack(joint.dtype, values)
+            # The int seed is for draws that are thrown away: only the distribution given its ancestors is used.
+            distribution = unpack(joint, joint.sample_distributions(value=structure, seed=0)[0])[name]
+            rank = distribution.batch_shape.rank + distribution.event_shape.rank
+            rows = () if rank > tf.TensorShape(shapes[name]).rank else num_draws
+            values[name] = distribution.sample(rows, seed=part_seed)
+    return values
+
+
+def stateless(seed: Seed) -> Tensor:
+    """A seed of shape [2]; TFP draws with hidden state when it gets an int."""
+    seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+    return seed if seed.shape.rank else tf.stack([tf.zeros_like(seed), seed])
+
+
+def _names(joint: Any) -> tuple[str, ...]:
+    if any(tf.nest.is_nested(dtype) for dtype in unpack(joint, joint.dtype).values()):
+        raise LatentError(
+            expected="a flat joint distribution",
+            got="a joint with a joint inside",
+            fix="write the inner parts into the outer model, each under its own name",
+        )
+    # The argument that names dummies differs between the kinds; a name of our own shows which parts have none.
+    arguments = inspect.signature(joint._flat_resolve_names).parameters
+    dummy = "dummy_name" if "dummy_name" in arguments else "leaf_name"
+    try:
+        names = tuple(joint._flat_resolve_names(**{dummy: _DUMMY}))
+    except ValueError as error:  # duplicate or contradictory names
+        raise LatentError(
+            expected="one name for each part", got=first_line(error), fix="give every part a name of its own"
+        ) from error
+    unnamed = [i for i, name in enumerate(names) if name.startswith(_DUMMY)]
+    if unnamed:
+        raise LatentError(
+            expected="a name for every part of the joint distribution",
+            got=f"unnamed parts at positions {unnamed}" + (f", besides {[n for n in names if _DUMMY not in n]}"),
+            fix='pass name=... to each distribution, e.g. tfd.Normal(0., 1., name="mu")',
+        )
+    return names
+
+
+def _observed(joint: Any, names: tuple[str, ...], data: Mapping[str, Any] | None) -> dict[str, Array]:
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping) or not data:
+        raise DataError(
+            expected=f"data as a dict from names of the joint's parts, {list(names)}, to values",
+            got="an empty dict: nothing is observed" if isinstance(data, Mapping) else f"a {type(data).__name__}",
+            fix=f"pass data={{{names[-1]!r}: ...}}, or data=None to sample the joint density itself",
+        )
+    for name in data:
+        if name not in names:
+            raise DataError(
+                expected=f"data for parts of the joint, {list(names)}",
+                got=f"data for {name!r}{did_you_mean(str(name), names)}",
+                fix="use the joint's names as keys",
+            )
+    shapes, dtypes = unpack(joint, joint.event_shape), unpack(joint, joint.dtype)
+    return {
+        name: _value(name, data[name], tf.TensorShape(shapes[name]), tf.as_dtype(dtypes[name]))
+        for name in names
+        if name in data
+    }
+
+
+def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array:
+    try:
+        given = np.asarray(raw)
+        value = given.astype(dtype.as_numpy_dtype)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            expected=f"numbers for {name!r}", got=first_line(error), fix="pass an array of one dtype and full rows"
+        ) from error
+    if not shape.is_compatible_with(value.shape):
+        raise DataError(
+            expected=f"{name!r} of shape {shape.as_list()}, its event shape in the joint",
+            got=f"shape {list(value.shape)}",
+            fix="reshape the data, or build the joint for this many observations",
+        )
+    if np.issubdtype(given.dtype, np.floating) and np.isnan(given).any():
+        raise DataError(
+            expected=f"{name!r} without missing values",
+            got=f"{int(np.isnan(given).sum())} NaN of {given.size} values",
+            fix="drop them, or make the missing values a latent part of their own",
+        )
+    if not dtype.is_floating and np.any(value != given):
+        raise DataError(
+            expected=f"{name!r} in {dtype.name}, the dtype of its distribution",
+            got=f"{given.dtype.name} values that it cannot hold",
+            fix="pass whole numbers in the distribution's range",
+        )
+    return value
+
+
+def _check_batch(joint: Any, names: tuple[str, ...]) -> None:
+    shapes = [tf.TensorShape(shape) for shape in tf.nest.flatten(joint.batch_shape)]
+    if all(shape.rank == 0 for shape in shapes):
+        return
+    per_part = len(shapes) == len(names) and not getattr(joint, "use_vectorized_map", False)
+    batched = (
+        {name: shape.as_list() for name, shape in unpack(joint, joint.batch_shape).items() if shape.rank}
+        if per_part
+        else shapes[0].as_list()
+    )
+    raise TargetShapeError(
+        expected="a joint distribution without batch dimensions, one log density for one draw",
+        got=f"batch shapes {batched}, which would mix with the axis of draws",
+        fix=AXIS_FIX + ("" if per_part else ", with batch_ndims=0"),
+    )
+
+
+def _check_latent(name: str, distribution: Any) -> None:
+    kind = type(distribution).__name__
+    if isinstance(distribution, tfd.Deterministic | tfd.VectorDeterministic):
+        raise LatentError(
+            expected=f"a latent part {name!r} with a density",
+            got=f"a {kind} distribution, which has none",
+            fix="compute it inside the model without yielding it, and report it through `derived`",
+        )
+    if not tf.as_dtype(distribution.dtype).is_floating or _support(distribution) is None:
+        raise LatentError(
+            expected=f"a continuous latent part {name!r}",
+            got=f"a {kind} distribution, which is discrete or has no known map to the real line",
+            fix=f"marginalise {name!r} out (for a discrete choice: tfd.MixtureSameFamily), or pass data for it",
+        )
+
+
+def _support(distribution: Any) -> Any:
+    """A distribution's default bijector; that of its components where TFP has none for a mixture."""
+    default = distribution.experimental_default_event_space_bijector()
+    if default is not None:
+        return default
+    if isinstance(distribution, tfd.Independent | tfd.Sample):
+        return _support(distribution.distribution)
+    if isinstance(distribution, tfd.MixtureSameFamily):
+        found = [_support(distribution.components_distribution)]
+    elif isinstance(distribution, tfd.Mixture):
+        found = [_support(component) for component in distribution.components]
+    else:
+        return None
+    # Components must share one support, by a map without parameters of its own.
+    kinds = {type(bijector) for bijector in found}
+    return found[0] if kinds in [{kind} for kind in (tfb.Identity, tfb.Softplus, tfb.Exp)] else None
+
+
+def _joint_bijector(pinned: Any, auto_batched: bool) -> Any:
+    """TFP's own joint bijector with our supports; its public method stops at a mixture, which has no default."""
+    from tensorflow_probability.python.distributions import joint_distribution as plain
+    from tensorflow_probability.python.experimental.distributions import joint_distribution_pinned as with_pins
+
+    if not auto_batched:
+        kind = plain._DefaultJointBijector
+    elif isinstance(pinned, with_pins.JointDistributionPinned):
+        kind = with_pins._DefaultJointBijectorAutoBatchedWithPins
+    else:
+        kind = plain._DefaultJointBijectorAutoBatched
+    return kind(pinned, bijector_fn=_support)
+
+
+def _distributions(joint: Any) -> dict[str, Any]:
+    """One distribution for each part, at one draw from the joint."""
+    return unpack(joint, joint.sample_distributions(seed=(0, 0))[0])
+
+
+def _tensors(values: Mapping[str, Array]) -> dict[str, Tensor]:
+    return {name: tf.constant(value) for name, value in values.items()}
+
+
+def _pointwise(distribution: Any, value: Tensor) -> Tensor:
+    """log density of each independent row of one observed value."""
+    if isinstance(distribution, tfd.Independent):
+        return _pointwise(distribution.distribution, value)
+    if isinstance(distribution, tfd.Sample) and distribution.distribution.batch_shape.rank == 0:
+        return _pointwise(distribution.distribution, value)
+    log_prob = distribution.log_prob(value)
+    rows = value.shape[: value.shape.rank - distribution.event_shape.rank]
+    return tf.broadcast_to(log_prob, rows)
+
+
+def _pack(like: Any, parts: Mapping[str, Any]) -> Any:
+    """Parts by name, in the joint's order -> a structure of the same kind as ``like``."""
+    if isinstance(like, dict):
+        return type(like)(parts)
+    if hasattr(like, "_fields"):
+        return type(like)(**parts)
+    return type(like)(parts.values())
+
+
+def _unpack(structure: Any, names: Sequence[str]) -> tuple[Any, ...]:
+    if isinstance(structure, Mapping):
+        return tuple(structure[name] for name in names)
+    if hasattr(structure, "_fields"):
+        return tuple(getattr(structure, name) for name in names)
+    return tuple(structure)
+
+
+def _mend_pad() -> None:
+    """Let TFP 0.25 build ``SoftmaxCentered`` (the simplex) on NumPy 2.4, which dropped ``np.reshape(newshape=...)``.
+
+    Only the name ``np`` inside ``tfp.bijectors.pad`` is replaced; NumPy is untouched. Upstream: tensorflow/probability,
+    ``bijectors/pad.py``, ``np.reshape(axis_, newshape=[-1])``.
+    """
+    from tensorflow_probability.python.bijectors import pad
+
+    if "newshape" not in inspect.signature(np.reshape).parameters:
+        pad.np = _NumPyWithNewshape()
+
+
+class _NumPyWithNewshape:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    @staticmethod
+    def reshape(array: Any, newshape: Any) -> Any:
+        return np.reshape(array, newshape)

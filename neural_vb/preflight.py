@@ -1,0 +1,369 @@
+"""Look at a target before training: bad input gets a named error with its fix, and the precision is chosen.
+
+Everything is asked of the log density itself at a few dozen points: its shape, whether its rows are independent, where
+it is finite, whether its gradient exists, whether it falls towards infinity, and what rounding does to it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb import tails
+from neural_vb._text import first_line
+from neural_vb._types import Array, Seed, Target
+from neural_vb.errors import (
+    DtypeError,
+    GradientError,
+    ImproperDensityError,
+    NeuralVBError,
+    PrecisionWarning,
+    SupportError,
+    TargetShapeError,
+    TargetValueError,
+    TargetValueWarning,
+)
+
+PRECISION_TOLERANCE = 0.01  # nats
+FLOAT32_EPSILON = 6e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What was found before training.
+
+    Attributes:
+        target: in the precision it should be trained in.
+        precise_target: in float64 if it accepts that, for the warm start; else the target as given.
+        finite_fraction: of the points examined.
+        notes: sentences worth telling the user.
+    """
+
+    target: Target
+    precise_target: Target
+    finite_fraction: float
+    notes: tuple[str, ...]
+
+
+class Probe:
+    """log p and gradient of a target at NumPy points, always in batches of one size: one plain graph, traced once."""
+
+    def __init__(self, target: Target, batch_size: int) -> None:
+        self.target = target
+        self.batch_size = batch_size
+        self._evaluate = tf.function(self._graph, autograph=False)
+
+    def _graph(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            log_prob = self.target.log_prob(z)
+        return log_prob, tape.gradient(log_prob, z)
+
+    def __call__(self, points: Array) -> tuple[Array, Array]:
+        """[N, D] -> (log p [N], gradients [N, D]) in float64.
+
+        Raises:
+            GradientError: there is no gradient, or NumPy got hold of a tensor.
+            DtypeError: the target mixes dtypes.
+            TargetShapeError: log p is not one number for each row.
+            TargetValueError: anything else that is raised inside the target.
+        """
+        values, gradients = [], []
+        for start in range(0, len(points), self.batch_size):
+            chunk = points[start : start + self.batch_size]
+            padded = np.concatenate([chunk, np.repeat(chunk[:1], self.batch_size - len(chunk), axis=0)])
+            log_prob, gradient = self._run(padded)
+            values.append(log_prob[: len(chunk)])
+            gradients.append(gradient[: len(chunk)])
+        return np.concatenate(values), np.concatenate(gradients)
+
+    def values(self, points: Array) -> Array:
+        """log p alone, [N, D] -> [N]."""
+        return self(points)[0]
+
+    def _run(self, points: Array) -> tuple[Array, Array]:
+        z = tf.constant(points[:, np.newaxis], self.target.dtype)
+        try:
+            log_prob, gradient = self._evaluate(z)
+        except NeuralVBError:
+            raise
+        except Exception as error:
+            raise _named(error) from error
+        if log_prob.shape != z.shape[:-1]:
+            raise TargetShapeError(
+                expected=f"one log density for each row, shape {z.shape[:-1].as_list()} for z of {z.shape.as_list()}",
+                got=f"shape {log_prob.shape.as_list()}",
+                fix="reduce over the last axis only, and keep the axes [S, B]",
+            )
+        if gradient is None:
+            raise GradientError(
+                expected="a log density with a gradient",
+                got="None: an operation without derivative lies between the parameters and log p",
+                fix="look for tf.round, tf.cast to integers, tf.stop_gradient, tf.numpy_function or .numpy(), and for "
+                "a result that does not use the parameters; write it with differentiable TensorFlow operations",
+            )
+        return _float64(log_prob), _float64(gradient)
+
+
+def _float64(tensor: tf.Tensor) -> Array:
+    """[S, 1, ...] -> NumPy [S, ...]; a gradient may come as indexed slices."""
+    return tf.convert_to_tensor(tensor).numpy()[:, 0].astype(np.float64)
+
+
+def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
+    """Look for everything that would make training fail or mislead.
+
+    Args:
+        target: for one data set (B = 1, ``x = None``).
+        points: [N, D] unconstrained float64 candidates for a start, about 64, at several scales around their median.
+            The nearer half must be good; the farther half may have NaN and infinities, which are counted and reported.
+        seed: for the directions of the rays on which log p must fall.
+
+    Returns:
+        ``Examination``. The target is moved to float64 when it accepts float64 and, at the best quarter of the points,
+        log p in float32 differs from it by more than .01 nats *after their mean difference is taken off*: a common
+        offset changes no posterior, while scatter is noise in every gradient and weight.
+
+    Raises:
+        TargetShapeError: wrong shape, or a row's value depends on other rows.
+        TargetValueError: NaN or +inf near the start, -inf almost everywhere, or an exception inside the target.
+        SupportError: -inf or NaN on a region next to the start.
+        GradientError: no gradient, a zero gradient, or NaN in it.
+        ImproperDensityError: log p does not fall along some direction.
+        DtypeError: the target mixes dtypes.
+
+    Warns:
+        TargetValueWarning: non-finite values or gradients at far points.
+        PrecisionWarning: float32 is too coarse and float64 is not accepted.
+    """
+    points = np.asarray(points, np.float64)
+    chosen, precise, notes = _in_best_precision(target, points)
+    values, gradients = chosen(points)
+    near = _near(points)
+    labels = tuple(getattr(target, "labels", None) or (f"coordinate {i}" for i in range(points.shape[1])))
+    _check_rows(chosen, points, values)
+    notes += _check_values(chosen, points, values, near, labels)
+    notes += _check_gradients(chosen, points, values, gradients, near, labels)
+    _check_tails(precise, points, labels, seed)
+    return Examination(chosen.target, precise.target, float(np.isfinite(values).mean()), tuple(notes))
+
+
+def precision_gap(coarse: Array, precise: Array) -> float:
+    """Largest difference of two evaluations [N] of log p in nats, less their mean difference; inf if not finite."""
+    difference = np.asarray(coarse, np.float64) - np.asarray(precise, np.float64)
+    return float(np.abs(difference - difference.mean()).max()) if np.isfinite(difference).all() else np.inf
+
+
+def _in_best_precision(target: Target, points: Array) -> tuple[Probe, Probe, list[str]]:
+    own, failure = Probe(target, len(points)), None
+    try:
+        values = own.values(points)
+    except (DtypeError, TargetValueError) as error:  # may be right in float64
+        failure = error
+    wide = own if target.dtype == tf.float64 else _in_float64(target, points)
+    if failure is not None:
+        if wide is None or wide is own:
+            raise failure
+        return wide, wide, ["log_prob works in float64 only; it is evaluated in float64"]
+    if wide is own:
+        return own, own, []
+    if wide is None:
+        best = _best_quarter(values)
+        scale = float(np.median(np.abs(values[best]))) if len(best) else 0.0
+        if scale * FLOAT32_EPSILON > PRECISION_TOLERANCE:
+            note = (
+                f"log p is about {scale:.2g} in size and evaluated in {target.dtype.name}, so rounding alone moves it "
+                f"by {scale * FLOAT32_EPSILON:.2g} nats. Build the target in float64, or centre and scale its data."
+            )
+            warnings.warn(note, PrecisionWarning, stacklevel=3)
+            return own, own, [note]
+        return own, own, []
+    precise = wide.values(points)
+    best = _best_quarter(precise)
+    gap = precision_gap(values[best], precise[best]) if len(best) else 0.0
+    if gap > PRECISION_TOLERANCE:
+        return wide, wide, [f"float32 and float64 differ by {gap:.2g} nats; log p is evaluated in float64"]
+    return own, wide, []
+
+
+def _in_float64(target: Target, points: Array) -> Probe | None:
+    try:
+        wide = Probe(target.with_dtype(tf.float64), len(points))  # type: ignore[attr-defined]
+        wide.values(points)
+    except Exception:  # whatever goes wrong, the answer is no
+        return None
+    return wide
+
+
+def _best_quarter(values: Array) -> Array:
+    finite = np.flatnonzero(np.isfinite(values))
+    return finite[np.argsort(-values[finite])][: max(len(finite) // 4, min(len(finite), 2))]
+
+
+def _near(points: Array) -> Array:
+    distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    return distance <= np.median(distance)
+
+
+def _named(error: Exception) -> NeuralVBError:
+    """The error of ours for an exception that came out of the user's function."""
+    quoted, text = first_line(error), str(error).lower()
+    if "numpy" in text and not isinstance(error, tf.errors.OpError):
+        return GradientError(
+            expected="a log density computed with TensorFlow operations",
+            got=f"NumPy on a tensor inside it ({quoted})",
+            fix="replace NumPy and SciPy functions of the parameters by TensorFlow's (np.sum -> tf.reduce_sum, np.exp "
+            "-> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy()",
+        )
+    mixed = ("float32" in text and "float64" in text) or ("a float tensor" in text and "a double tensor" in text)
+    if mixed or "dtype" in text:
+        return DtypeError(
+            expected="a log density in one dtype",
+            got=quoted,
+            fix="build constants and data in the dtype of the arguments, e.g. tf.cast(data, z.dtype)",
+        )
+    fix = "call log_prob on a batch of points yourself to find the line"
+    if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
+        fix = "replace Python `if`, `for` and `while` on tensors by tf.where, tf.cond or whole-array operations"
+    return TargetValueError(expected="log_prob to run on a batch of points", got=quoted, fix=fix)
+
+
+def _check_rows(probe: Probe, points: Array, values: Array) -> None:
+    """Permuting the rows must permute the result, and a row alone must have the value it has among others."""
+    order = np.roll(np.arange(len(points))[::-1], 1)
+    permuted = np.empty_like(values)
+    permuted[order] = probe.values(points[order])
+    _compare_rows(probe, values, permuted, "changes when other rows change places")
+    finite = np.flatnonzero(np.isfinite(values))
+    row = finite[np.argmax(values[finite])] if len(finite) else 0
+    alone = Probe(probe.target, 1).values(points[row : row + 1])
+    _compare_rows(probe, values[row : row + 1], alone, "is another when the row comes alone")
+
+
+def _compare_rows(probe: Probe, values: Array, again: Array, what: str) -> None:
+    coarse = probe.target.dtype != tf.float64
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(values - again)
+        # Sums run in another order in another batch: allow for rounding.
+        wrong = gap > (1e-2 + 1e-4 * np.abs(values) if coarse else 1e-4 + 1e-8 * np.abs(values))
+    wrong = np.where(np.isfinite(values) & np.isfinite(again), wrong, np.isfinite(values) != np.isfinite(again))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise TargetShapeError(
+            expected="a log density that treats each row on its own",
+            got=f"one whose value for a row {what} ({values[i]:.6g} and {again[i]:.6g})",
+            fix="reduce over event axes only (axis=-1, not over all axes), keep data axes apart from the axis of draws "
+            "(z[..., tf.newaxis]), or pass vectorized=False; for a TFP joint use its AutoBatched class or "
+            "tfd.Independent",
+        )
+
+
+def _check_values(probe: Probe, points: Array, values: Array, near: Array, labels: tuple[str, ...]) -> list[str]:
+    finite = np.isfinite(values)
+    if finite.all():
+        return []
+    kinds = {"NaN": np.isnan(values), "+inf": values == np.inf, "-inf": values == -np.inf}
+    found = ", ".join(f"{kind} at {int(hits.sum())}" for kind, hits in kinds.items() if hits.any())
+    found += f" of {len(values)} points"
+    if finite[near].all():
+        note = f"log p is not finite far from the start ({found}, all in the farther half); such points are skipped."
+        warnings.warn(note, TargetValueWarning, stacklevel=3)
+        return [note]
+    start = "start=... at a point where log p is finite"
+    if kinds["+inf"][near].any():
+        fix = f"look for a division by zero or an overflow in log_prob, or pass {start}"
+        raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
+    if not finite.any():
+        fix = f"constrain the parameters with bijector=..., compute densities in log space, or pass {start}"
+        raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
+    bounds = tails.coordinate_bounds(probe.values, points, values)
+    if bounds:
+        raise SupportError(
+            expected="a log density that is finite on all of R^D, or a bijector for its support",
+            got=f"{found}: " + "; ".join(bound.sentence(labels) for bound in bounds),
+            fix="give these a bijector: "
+            + ", ".join(bound.advice(labels) for bound in bounds)
+            + " (parts by name with event_shape={...} and bijector={...}, parts of one array with tfb.Blockwise)",
+        )
+    if kinds["NaN"][near].any():
+        fix = f"look for a logarithm or root of a negative number, constrain the parameters, or pass {start}"
+        raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
+    if finite.mean() < 0.05:
+        fix = f"constrain the parameters with bijector=..., compute densities in log space, or pass {start}"
+        raise TargetValueError(expected="a finite log density at more than a few points", got=found, fix=fix)
+    if kinds["-inf"][near].mean() > 0.1:
+        raise SupportError(
+            expected="a log density that is finite on all of R^D, or a bijector for its support",
+            got=f"{found}, and no single coordinate explains it",
+            fix="map the support with a bijector (tfb.SoftmaxCentered for a simplex, tfb.Ascending for an order, "
+            f"tfb.FillScaleTriL for a covariance factor), or pass {start}",
+        )
+    note = f"log p is not finite at some points near the start ({found}); such points are skipped."
+    warnings.warn(note, TargetValueWarning, stacklevel=3)
+    return [note]
+
+
+def _check_gradients(
+    probe: Probe, points: Array, values: Array, gradients: Array, near: Array, labels: tuple[str, ...]
+) -> list[str]:
+    finite = np.isfinite(values)
+    broken = ~np.isfinite(gradients) & finite[:, np.newaxis]
+    if broken[near].any():
+        raise GradientError(
+            expected="finite gradients wherever log p is finite",
+            got=f"NaN or infinity in the derivative to {_listed(labels, broken[near].any(0))} "
+            f"at {broken[near].any(1).sum()} of {near.sum()} points near the start",
+            fix="look for tf.sqrt, tf.norm or a power at zero, and for tf.where with a branch that is NaN (make the "
+            "argument of that branch safe first)",
+        )
+    flat = (gradients[finite] == 0).all(0)
+    if flat.any():
+        step = np.median(np.abs(points - np.median(points, axis=0)))
+        for i in np.flatnonzero(flat):
+            shifted = probe.values(points[finite] + (step or 1.0) * np.eye(points.shape[1])[i])
+            if np.array_equal(shifted, values[finite]):
+                raise ImproperDensityError(
+                    expected="a density that depends on every coordinate",
+                    got=f"log p does not change with {labels[i]}, so its posterior has no finite integral",
+                    fix=f"give {labels[i]} a prior in log_prob, or leave it out of event_shape",
+                )
+        raise GradientError(
+            expected="a gradient that says how log p changes",
+            got=f"a gradient that is zero at every point in {_listed(labels, flat)}, although log p changes",
+            fix="remove tf.round, tf.sign, tf.floor, tf.argmax, integer casts and tf.stop_gradient from their way",
+        )
+    if broken.any():
+        note = f"the gradient is not finite at {int(broken.any(1).sum())} points far from the start; they are skipped."
+        warnings.warn(note, TargetValueWarning, stacklevel=3)
+        return [note]
+    return []
+
+
+def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: Seed) -> None:
+    values, gradients = probe(points)
+    found = tails.rising_rays(probe.values, points, values, gradients, seed)
+    if found.axes:
+        where = [f"{labels[i]} goes to {'+' if sign > 0 else '-'}infinity" for i, sign in found.axes[:4]]
+        got = "a log density that does not fall when " + ", or when ".join(where)
+    elif len(found.flat):
+        mixed = _listed(labels, np.abs(found.flat[0]) > 0.05)
+        got = f"a log density that stays the same along a combination of {mixed}"
+    elif found.num_random:
+        rays = f"{found.num_random} of {tails.NUM_RAYS} random rays"
+        got = f"a log density that falls too slowly on {rays}, out to 1e6 scales"
+    else:
+        return
+    raise ImproperDensityError(
+        expected="a density whose mass does not run away to infinity",
+        got=got,
+        fix="add a proper prior in log_prob, or a bijector onto a bounded support; check the sign of log_prob (it is "
+        "the positive log density, not a loss)",
+    )
+
+
+def _listed(labels: tuple[str, ...], chosen: Array) -> str:
+    names = [label for label, hit in zip(labels, chosen, strict=True) if hit]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
