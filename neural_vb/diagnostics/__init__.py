@@ -1,0 +1,7 @@
+"""Pure functions of targets, draws, critics and contrasts that return numbers about a fit."""
+
+from __future__ import annotations
+
+from neural_vb.diagnostics.summaries import Summary, summary
+
+__all__ = ["Summary", "summary"]
