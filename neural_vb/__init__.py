@@ -1,0 +1,107 @@
+"""Bayesian inference on unnormalised densities with neural samplers.
+
+``fit`` takes a log density or a TFP joint distribution with data and returns a ``Posterior``: a network that turns
+noise into independent posterior draws, trained by adversarial variational Bayes.
+
+What needs TensorFlow is imported when first used (PEP 562), so that ``neural-vb --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from neural_vb import errors
+from neural_vb._version import __version__
+from neural_vb.errors import (
+    BijectorError,
+    CompilationWarning,
+    ConfigurationError,
+    DataError,
+    DtypeError,
+    EventShapeError,
+    FileFormatError,
+    GradientError,
+    ImportanceWarning,
+    ImproperDensityError,
+    LatentError,
+    MissingDependencyError,
+    NeuralVBError,
+    NeuralVBWarning,
+    PrecisionWarning,
+    StartError,
+    SupportError,
+    TargetShapeError,
+    TargetValueError,
+    TargetValueWarning,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from neural_vb import contrasts, critics, diagnostics, networks, plots, ratio_losses, samplers, targets
+    from neural_vb._types import Proposal
+    from neural_vb.fitting import fit, load
+    from neural_vb.posterior import Posterior
+    from neural_vb.training import TrainingConfig
+
+_HOMES = {
+    "Posterior": "posterior",
+    "Proposal": "_types",
+    "TrainingConfig": "training",
+    "fit": "fitting",
+    "load": "fitting",
+}
+
+__all__ = [
+    "BijectorError",
+    "CompilationWarning",
+    "ConfigurationError",
+    "DataError",
+    "DtypeError",
+    "EventShapeError",
+    "FileFormatError",
+    "GradientError",
+    "ImportanceWarning",
+    "ImproperDensityError",
+    "LatentError",
+    "MissingDependencyError",
+    "NeuralVBError",
+    "NeuralVBWarning",
+    "Posterior",
+    "PrecisionWarning",
+    "Proposal",
+    "StartError",
+    "SupportError",
+    "TargetShapeError",
+    "TargetValueError",
+    "TargetValueWarning",
+    "TrainingConfig",
+    "UnsupportedError",
+    "__version__",
+    "contrasts",
+    "critics",
+    "diagnostics",
+    "errors",
+    "fit",
+    "load",
+    "networks",
+    "plots",
+    "ratio_losses",
+    "samplers",
+    "targets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"neural_vb.{_HOMES[name]}"), name)
+    elif name in __all__:
+        return importlib.import_module(f"neural_vb.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

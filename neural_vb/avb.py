@@ -1,0 +1,108 @@
+"""The objective of adversarial variational Bayes, as one pure function (Mescheder, Nowozin & Geiger, arXiv 1701.04722).
+
+Three losses are summed and differentiated once; stop-gradients keep each to its own parameters:
+
+- sampler: E_eps[log r(g) + T(g) - log p(x, g)], through z = g(eps) only (Proposition 2);
+- critic: the ratio loss, E_q[softplus(-T)] + E_r[softplus(T)] for the logistic one (Proposition 1);
+- contrast: -E_q[log r], maximum likelihood on the sampler's draws. The sampler descends E_q[log r] in z and the
+  contrast ascends it in its own parameters, so one backward pass through log r serves both: ``GRADIENT_SIGNS`` turns
+  its sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from neural_vb import mixtures
+from neural_vb._types import Contrast, Critic, Parameters, RatioLoss, Sampler, Seed, Tensor
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three networks and the loss that tie an implicit posterior to a target."""
+
+    sampler: Sampler
+    critic: Critic
+    contrast: Contrast
+    ratio_loss: RatioLoss
+
+
+GRADIENT_SIGNS = {"sampler": 1.0, "critic": 1.0, "contrast": -1.0}
+
+
+class Losses(NamedTuple):
+    """Scalars of one step, and the draws they were computed on.
+
+    Attributes:
+        total: what is differentiated; each group of parameters descends ``GRADIENT_SIGNS`` times its gradient.
+        elbo: E_q[log p - log r - T], the estimate of the ELBO; no bound unless T is optimal.
+        elbo_variance: variance of its terms over draws.
+        accuracy: share of draws that the critic attributes correctly; .5 when q = r.
+        finite: share of posterior draws whose log density is finite.
+        draws: [S, B, D], without gradient.
+    """
+
+    total: Tensor
+    elbo: Tensor
+    elbo_variance: Tensor
+    accuracy: Tensor
+    finite: Tensor
+    draws: Tensor
+
+
+def losses(
+    parts: Parts,
+    log_prob: Callable[[Tensor, Tensor | None], Tensor],
+    parameters: Parameters,
+    x: Tensor | None,
+    *,
+    num_samples: int,
+    seed: Seed,
+) -> Losses:
+    """The summed losses on ``num_samples`` fresh draws from the sampler and from the contrast.
+
+    Draws whose log density is not finite take no part in the sampler's loss; they are counted in ``finite``.
+
+    Args:
+        parts: sampler, critic, contrast and ratio loss.
+        log_prob: ([S, B, D], x) -> [S, B], in the coordinates of the sampler.
+        parameters: {"sampler": ..., "critic": ..., "contrast": ...}.
+        x: [B, X], or None for one data set.
+        num_samples: S.
+        seed: stateless seed [2].
+    """
+    sampler_seed, contrast_seed = tf.unstack(mixtures.split_seed(seed, 2))
+    proposal = parts.sampler(parameters["sampler"], num_samples, x, sampler_seed)
+    z = proposal.z
+    draws = tf.stop_gradient(z)
+    contrast = parts.contrast(parameters["contrast"], x)
+    contrast_draws = tf.stop_gradient(contrast.sample(num_samples, contrast_seed))
+
+    log_p = log_prob(z, x)
+    finite = tf.math.is_finite(log_p)
+    frozen_critic = tf.nest.map_structure(tf.stop_gradient, parameters["critic"])
+    log_q = contrast.log_prob(z) + parts.critic(frozen_critic, z, x)
+    gap = tf.where(finite, log_q - tf.where(finite, log_p, tf.zeros_like(log_p)), tf.zeros_like(log_q))
+    num_finite = tf.maximum(tf.reduce_sum(tf.cast(finite, gap.dtype)), 1.0)
+    mean_gap = tf.reduce_sum(gap) / num_finite
+    centred_gap = tf.where(finite, tf.stop_gradient(gap - mean_gap), tf.zeros_like(gap))
+    choice_loss = tf.reduce_sum(centred_gap * proposal.log_choice) / num_finite
+
+    logits = parts.critic(parameters["critic"], tf.concat([draws, contrast_draws], 0), x)
+    posterior_logits, contrast_logits = logits[:num_samples], logits[num_samples:]
+    critic_loss = parts.ratio_loss(posterior_logits, contrast_logits)
+
+    correct = tf.reduce_mean(tf.cast(posterior_logits > 0, gap.dtype))
+    correct += tf.reduce_mean(tf.cast(contrast_logits <= 0, gap.dtype))
+    return Losses(
+        total=mean_gap + choice_loss + critic_loss,
+        elbo=-mean_gap,
+        elbo_variance=tf.reduce_sum(centred_gap**2) / num_finite,
+        accuracy=0.5 * correct,
+        finite=tf.reduce_mean(tf.cast(finite, gap.dtype)),
+        draws=draws,
+    )

@@ -1,0 +1,91 @@
+"""What a trained sampler is asked for: draws, an estimate of its log density, and the ELBO."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb._types import Array, Parameters, Seed, Tensor
+from neural_vb.avb import Parts
+from neural_vb.compilation import Compiled
+from neural_vb.whitening import WhitenedTarget
+
+CHUNK = 16_384
+
+
+class Estimate(NamedTuple):
+    """A Monte Carlo estimate in nats, and its standard error."""
+
+    value: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.standard_error:.3f}"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A sampler with its parameters, in unconstrained space. Draws come in chunks of fixed size, compiled once.
+
+    Attributes:
+        parts: sampler, critic and contrast.
+        parameters: theirs.
+        target: in whitened coordinates.
+        jit_compile: use XLA.
+    """
+
+    parts: Parts
+    parameters: Parameters
+    target: WhitenedTarget
+    jit_compile: bool = True
+
+    def draws(self, num_draws: int, seed: int) -> Iterator[Tensor]:
+        """Chunks of draws z [n, D], float64, ``num_draws`` in all; fewer draws are a prefix of more, by seed."""
+        for index in range(math.ceil(num_draws / CHUNK)):
+            z = self._draw(self.parameters["sampler"], tf.constant([seed, index]))
+            yield z[: min(CHUNK, num_draws - index * CHUNK)]
+
+    def log_q(self, z: Tensor) -> Array:
+        """Estimate of log q in unconstrained space, log r + T, [n, D] -> [n] in nats."""
+        u = tf.constant(self.target.whitening.to_u(np.asarray(z)), tf.float32)
+        return self._log_q(self.parameters, u).numpy() - self.target.whitening.log_det
+
+    def log_p(self, z: Tensor) -> Array:
+        """The target's log density, [n, D] -> [n] in nats."""
+        target = self.target.target
+        return target.log_prob(tf.cast(z, target.dtype)[:, tf.newaxis])[:, 0].numpy()
+
+    def elbo(self, num_draws: int, seed: int) -> Estimate:
+        """E_q[log p - log r - T] over fresh draws with a finite log density."""
+        terms = [self._terms(z) for z in self.draws(num_draws, seed)]
+        values = np.concatenate(terms)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return Estimate(math.nan, math.nan)
+        return Estimate(float(values.mean()), float(values.std() / math.sqrt(values.size)))
+
+    def _terms(self, z: Tensor) -> Array:
+        return self.log_p(z).astype(np.float64) - self.log_q(z)
+
+    @cached_property
+    def _draw(self) -> Compiled:
+        def draw(parameters: Parameters, seed: Seed) -> Tensor:
+            return self.target.whitening.to_z(self.parts.sampler(parameters, CHUNK, None, seed).z[:, 0])
+
+        return Compiled(draw, jit_compile=self.jit_compile)
+
+    @cached_property
+    def _log_q(self) -> Compiled:
+        def log_q(parameters: Parameters, u: Tensor) -> Tensor:
+            u = u[:, tf.newaxis]
+            log_r = self.parts.contrast(parameters["contrast"], None).log_prob(u)
+            return (log_r + self.parts.critic(parameters["critic"], u, None))[:, 0]
+
+        # Sizes vary from call to call: not worth a compilation each.
+        return Compiled(log_q, jit_compile=False)

@@ -1,0 +1,290 @@
+"""``fit``: defaults and wiring, from a user's log density or joint distribution to a posterior."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tqdm.auto import tqdm
+
+from neural_vb import checkpoints, contrasts, critics, preflight, ratio_losses, samplers
+from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Target
+from neural_vb._version import __version__
+from neural_vb.avb import Parts
+from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
+from neural_vb.posterior import Posterior
+from neural_vb.targets import as_target
+from neural_vb.training import Callback, TrainingConfig, train
+from neural_vb.warm_start import WarmStart, dispersed_points, warm_start
+from neural_vb.whitening import WhitenedTarget
+
+NUM_POINTS = 64
+
+
+def fit(
+    target: Any,
+    data: Mapping[str, Any] | None = None,
+    *,
+    event_shape: Any = None,
+    bijector: Any = None,
+    derived: Derived | None = None,
+    start: Any = None,
+    vectorized: bool = True,
+    sampler: Sampler | None = None,
+    critic: Critic | None = None,
+    contrast: Contrast | None = None,
+    ratio_loss: RatioLoss = ratio_losses.logistic,
+    config: TrainingConfig | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Posterior:
+    """Fit an implicit posterior to an unnormalised log density.
+
+    The sampler ascends E_q[log p - log r - T], which equals the evidence lower bound E_q[log p - log q] when the
+    critic T is at its optimum log q - log r (Mescheder, Nowozin & Geiger 2017, arXiv 1701.04722, with r a normalizing
+    flow).
+
+    >>> import tensorflow as tf
+    >>> posterior = fit(lambda z: -0.5 * tf.reduce_sum(z**2, axis=-1), event_shape=[2], progress=False)
+    >>> posterior.sample(5, seed=1).shape
+    (5, 2)
+
+    Args:
+        target: a TensorFlow callable, [n, *event_shape] -> [n] in nats; or a TFP joint distribution; or a ``Target``.
+        data: observed parts of a joint distribution, by name.
+        event_shape: of a callable: a shape, or a dict of names -> shapes for a callable with keyword arguments.
+        bijector: of a callable: from the real line to each part's support; identity where a dict has no entry. The
+            Jacobian is added for you.
+        derived: from draws to a dict of named derived quantities [S, ...], carried through samples, tables and ArviZ.
+        start: a point; or draws [S, ...] near the posterior; or an earlier ``Posterior`` to continue from.
+        vectorized: False for a callable that takes one point.
+        sampler: default ``ResidualSampler()``.
+        critic: default ``MLPCritic()``.
+        contrast: default ``Flow()``; ``MomentMatched()`` and ``Prior()`` are the paper's own.
+        ratio_loss: what the critic minimises.
+        config: training constants; the defaults are meant for every posterior.
+        seed: of all random numbers. The same seed gives the same draws on the same machine in the same mode.
+        progress: show a bar.
+        callbacks: called with (step, metrics) after each window of steps; a true value stops the run.
+
+    Raises:
+        NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
+        raise ConfigurationError(
+            expected="seed as a whole number from 0 to 2**31 - 1", got=repr(seed), fix="pass, for example, seed=0"
+        )
+    seed, config = int(seed), config or TrainingConfig()
+    given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
+    earlier = start if isinstance(start, Posterior) else None
+    points, moments = _start(given, None if earlier is not None else start, seed)
+    with _Progress(enabled=progress) as bar:
+        bar.stage("check")
+        examination = preflight.examine(given, points, seed=seed)
+        trained_target = examination.target
+        if earlier is not None:
+            warm, parts, parameters = _continue(earlier, trained_target, config)
+        else:
+            warm = warm_start(
+                trained_target,
+                precise_target=examination.precise_target,
+                points=points,
+                seed=seed,
+                jit_compile=config.jit_compile,
+                moments=moments,
+                report=bar.stage,
+            )
+            parts = Parts(
+                sampler or samplers.ResidualSampler(),
+                critic or critics.MLPCritic(),
+                _resolve(contrast or contrasts.Flow(), warm.target),
+                ratio_loss,
+            )
+            parameters = _initial_parameters(parts, warm.base, seed)
+        bar.stage("compile")
+        trained = train(
+            parts,
+            warm.target.log_prob,
+            parameters,
+            config=config,
+            seed=seed,
+            offset=warm.target.offset,
+            callbacks=(bar.window, *callbacks),
+            warm_start=warm.numbers,
+            jit_compile=warm.jit_compile,
+        )
+    versions = _versions(warm.jit_compile)
+    return Posterior(
+        parts,
+        trained.parameters,
+        warm.target,
+        trained.history,
+        trained.status,
+        seed,
+        derived,
+        examination.notes,
+        versions,
+    )
+
+
+def load(
+    path: str | Path,
+    target: Any,
+    data: Mapping[str, Any] | None = None,
+    *,
+    event_shape: Any = None,
+    bijector: Any = None,
+    derived: Derived | None = None,
+    vectorized: bool = True,
+    sampler: Sampler | None = None,
+    critic: Critic | None = None,
+    contrast: Contrast | None = None,
+    ratio_loss: RatioLoss | None = None,
+) -> Posterior:
+    """Read a posterior written by ``Posterior.save``; the target is passed again, as to ``fit``, for it is code.
+
+    Raises:
+        FileFormatError: the folder is missing, damaged, or does not fit the target.
+        ConfigurationError: a part of the user's own has to be passed again.
+    """
+    given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
+    own = {"sampler": sampler, "critic": critic, "contrast": contrast, "ratio_loss": ratio_loss}
+    record = checkpoints.load(path, given, supplied={name: part for name, part in own.items() if part is not None})
+    dtype = record.versions.get("target_dtype", given.dtype.name)
+    if dtype != given.dtype.name and hasattr(given, "with_dtype"):
+        record = record._replace(whitened=replace(record.whitened, target=given.with_dtype(tf.as_dtype(dtype))))
+    return Posterior(
+        record.parts,
+        record.parameters,
+        record.whitened,
+        record.history,
+        record.status,
+        record.seed,
+        derived,
+        record.notes,
+        record.versions,
+    )
+
+
+def _start(target: Target, start: Any, seed: int) -> tuple[Array, tuple[Array, Array] | None]:
+    """Starting points [N, D], and the moments of the user's draws when ``start`` is some."""
+    if start is None:
+        points = dispersed_points(target.event_size, NUM_POINTS, seed=seed)
+        prior = getattr(target, "starting_points", None)
+        if prior is not None:
+            half = NUM_POINTS // 2
+            points[1::2] = prior(half, seed).numpy()
+        return points, None
+    unconstrain = getattr(target, "unconstrain", None)
+    if unconstrain is None:
+        raise UnsupportedError(
+            expected="a target with `unconstrain` to take start=", got=type(target).__name__, fix="leave start= out"
+        )
+    z = np.asarray(unconstrain(start), np.float64)
+    if not np.isfinite(z).all():
+        raise StartError(
+            expected="a start inside the support",
+            got=f"{int((~np.isfinite(z)).sum())} non-finite unconstrained coordinates",
+            fix="move it off the boundary of its support",
+        )
+    if z.ndim == 1:
+        return z[np.newaxis], None
+    if z.ndim != 2 or len(z) < 2 * target.event_size + 2:
+        raise StartError(
+            expected=f"one point, or at least {2 * target.event_size + 2} draws of {target.event_size} dimensions",
+            got=f"unconstrained shape {list(z.shape)}",
+            fix="pass one point without an axis of draws, or more draws",
+        )
+    covariance = np.atleast_2d(np.cov(z.T))
+    jitter = 1e-10 * np.diag(np.diag(covariance)) + 1e-300 * np.eye(len(covariance))
+    try:
+        scale_tril = np.linalg.cholesky(covariance + jitter)
+    except np.linalg.LinAlgError as error:
+        raise StartError(
+            expected="draws that vary in every direction",
+            got="a singular covariance",
+            fix="pass more varied draws, or a single point",
+        ) from error
+    return z[:NUM_POINTS], (z.mean(0), scale_tril)
+
+
+def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tuple[WarmStart, Parts, Parameters]:
+    """Coordinates, parts and parameters of an earlier posterior, for more steps or other data of the same shape."""
+    if earlier.target.event_size != target.event_size:
+        raise StartError(
+            expected=f"an earlier posterior of {target.event_size} unconstrained dimensions",
+            got=f"one of {earlier.target.event_size}",
+            fix="pass a posterior of the same model, or leave start= out",
+        )
+    numbers = dict(earlier.history.warm_start)
+    base = Base(np.zeros(1), np.zeros((1, target.event_size)), np.eye(target.event_size)[None])
+    jit_compile = config.jit_compile and earlier.versions.get("jit_compile", "True") == "True"
+    warm = WarmStart(replace(earlier.whitened, target=target), base, numbers, jit_compile)
+    return warm, earlier.parts, earlier.parameters
+
+
+def _initial_parameters(parts: Parts, base: Base, seed: int) -> Parameters:
+    seeds = np.random.SeedSequence(seed).generate_state(3)
+    return {
+        "sampler": parts.sampler.initial_parameters(base, 0, int(seeds[0])),
+        "critic": parts.critic.initial_parameters(base, 0, int(seeds[1])),
+        "contrast": parts.contrast.initial_parameters(base, 0, int(seeds[2])),
+    }
+
+
+def _resolve(contrast: Contrast, target: WhitenedTarget) -> Contrast:
+    """A prior contrast in the target's coordinates; others as they are."""
+    if not isinstance(contrast, contrasts.Prior):
+        return contrast
+    distribution = contrast.distribution or getattr(target.target, "prior", None)
+    if distribution is None:
+        raise UnsupportedError(
+            expected="a prior to contrast with",
+            got=f"a {type(target.target).__name__}, which has none that can be told from its likelihood",
+            fix="pass contrast=Prior(distribution) over the unconstrained vector [D], or use the default contrast",
+        )
+    whitening = target.whitening
+    return contrasts.Prior(distribution, tuple(whitening.shift), tuple(map(tuple, whitening.scale_tril)))
+
+
+def _versions(jit_compile: bool) -> dict[str, str]:
+    device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    return {
+        "neural_vb": __version__,
+        "tensorflow": tf.__version__,
+        "tensorflow_probability": tfp.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": device,
+        "jit_compile": str(jit_compile),
+    }
+
+
+class _Progress:
+    """One bar over all stages of a fit, with the ELBO and the critic's accuracy while training."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._bar = tqdm(disable=not enabled, unit="step", dynamic_ncols=True, leave=True)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def stage(self, name: str) -> None:
+        self._bar.set_description(name)
+        self._bar.refresh()
+
+    def window(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._bar.set_description("train" if metrics["rate"] == 1.0 else "settle")
+        self._bar.total = int(metrics["last_step"])
+        self._bar.set_postfix(elbo=f"{metrics['elbo']:.3f}", critic=f"{metrics['critic_accuracy']:.3f}", refresh=False)
+        self._bar.update(step - self._bar.n)

@@ -1,0 +1,87 @@
+"""Mixtures of Gaussians as pure functions of parameters: the base of samplers and of the flow contrast.
+
+A component is eps -> mean + scale_tril @ (exp(log_scale) * eps). ``scale_tril`` comes from the warm start and is kept
+fixed, so that its inverse is computed once; ``mean``, ``log_scale`` and the weights are trained.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb._types import Base, Parameters, Seed, Tensor
+
+
+def standard_base(event_size: int) -> Base:
+    """One standard normal component in D dimensions."""
+    return Base(np.zeros(1), np.zeros((1, event_size)), np.eye(event_size)[np.newaxis])
+
+
+def initial_parameters(base: Base) -> Parameters:
+    """Parameters of the mixture, float32. A single component is standard normal: whitening has taken its scale."""
+    parameters = {
+        "logits": np.asarray(base.log_weights, np.float32),
+        "means": np.asarray(base.means, np.float32),
+        "log_scales": np.zeros(base.means.shape, np.float32),
+    }
+    if len(base.log_weights) > 1:
+        scale_trils = np.asarray(base.scale_trils, np.float64)
+        parameters["scale_trils"] = scale_trils.astype(np.float32)
+        parameters["inverse_scale_trils"] = np.linalg.inv(scale_trils).astype(np.float32)
+    return parameters
+
+
+def choose(parameters: Parameters, shape: Tensor, seed: Seed) -> tuple[Tensor, Tensor]:
+    """One-hot components [*shape, K], float32, drawn by weight, and their log probabilities [*shape]."""
+    if parameters["logits"].shape[0] == 1:
+        return tf.ones(tf.concat([shape, [1]], 0)), tf.zeros(shape)
+    log_weights = tf.nn.log_softmax(parameters["logits"])
+    uniform = tf.random.stateless_uniform(shape, seed, alg="philox")
+    below = tf.cast(uniform[..., tf.newaxis] >= tf.cumsum(tf.exp(log_weights))[:-1], tf.int32)
+    chosen = tf.one_hot(tf.reduce_sum(below, -1), parameters["logits"].shape[0])
+    return chosen, tf.tensordot(chosen, log_weights, 1)
+
+
+def transform(parameters: Parameters, noise: Tensor, chosen: Tensor) -> Tensor:
+    """Noise [..., D] and one-hot components [..., K] -> draws [..., D]."""
+    if parameters["logits"].shape[0] == 1:
+        return parameters["means"][0] + tf.exp(parameters["log_scales"][0]) * noise
+    pick = lambda values: tf.tensordot(chosen, values, 1)  # noqa: E731
+    scaled = tf.exp(pick(parameters["log_scales"])) * noise
+    if "scale_trils" in parameters:
+        per_component = tf.einsum("...j,kij->...ki", scaled, tf.stop_gradient(parameters["scale_trils"]))
+        scaled = tf.einsum("...ki,...k->...i", per_component, chosen)
+    return pick(parameters["means"]) + scaled
+
+
+def sample(parameters: Parameters, shape: Tensor, seed: Seed) -> Tensor:
+    """Draws [*shape, D]."""
+    event_size = parameters["means"].shape[-1]
+    noise_seed, choice_seed = tf.unstack(split_seed(seed, 2))
+    noise = tf.random.stateless_normal(tf.concat([shape, [event_size]], 0), noise_seed, alg="philox")
+    return transform(parameters, noise, choose(parameters, shape, choice_seed)[0])
+
+
+def log_prob(parameters: Parameters, u: Tensor) -> Tensor:
+    """log sum_k w_k N(u; m_k, S_k S_k^T), [..., D] -> [...]."""
+    constant = 0.5 * u.shape[-1] * math.log(2.0 * math.pi)
+    if parameters["logits"].shape[0] == 1:
+        log_scales = parameters["log_scales"][0]
+        noise = (u - parameters["means"][0]) * tf.exp(-log_scales)
+        return -0.5 * tf.reduce_sum(noise**2, -1) - tf.reduce_sum(log_scales) - constant
+    centred = u[..., tf.newaxis, :] - parameters["means"]
+    log_det = tf.reduce_sum(parameters["log_scales"], -1)
+    if "inverse_scale_trils" in parameters:
+        inverse = tf.stop_gradient(parameters["inverse_scale_trils"])
+        centred = tf.einsum("...kj,kij->...ki", centred, inverse)
+        log_det -= tf.reduce_sum(tf.math.log(tf.linalg.diag_part(inverse)), -1)
+    noise = centred * tf.exp(-parameters["log_scales"])
+    log_components = -0.5 * tf.reduce_sum(noise**2, -1) - log_det - constant
+    return tf.reduce_logsumexp(tf.nn.log_softmax(parameters["logits"]) + log_components, -1)
+
+
+def split_seed(seed: Seed, num: int) -> Tensor:
+    """``num`` stateless seeds [num, 2] from one; philox, so that eager and compiled runs agree bit for bit."""
+    return tf.random.stateless_uniform([num, 2], seed, minval=None, maxval=None, dtype=tf.int32, alg="philox")

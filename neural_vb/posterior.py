@@ -1,0 +1,279 @@
+"""The fitted posterior: a face over sampling, evaluation, export, pictures and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb import checkpoints, inference_data, plots
+from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, Tensor
+from neural_vb.avb import Parts
+from neural_vb.diagnostics import summaries
+from neural_vb.draws import UNNAMED
+from neural_vb.errors import ConfigurationError, DataError, UnsupportedError
+from neural_vb.evaluation import Estimate, Evaluation
+from neural_vb.training import History
+from neural_vb.whitening import WhitenedTarget
+
+SUMMARY_DRAWS = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """An implicit posterior q(z) ≈ p(z | data): a network that turns noise into independent draws.
+
+    Independence says nothing about accuracy: the draws are independent whatever q is, which is why no R-hat and no
+    effective sample size are shown.
+
+    Attributes:
+        parts: sampler, critic, contrast and ratio loss.
+        parameters: theirs, averaged over the last training steps.
+        whitened: the target in whitened coordinates.
+        history: metrics of the training run, one row per window.
+        status: how training ended, with advice.
+        seed: of the fit.
+        derived: draws -> named derived quantities, or None.
+        notes: what the checks before training had to say.
+        versions: library versions, device and compilation mode of the fit.
+    """
+
+    parts: Parts
+    parameters: Parameters = field(repr=False)
+    whitened: WhitenedTarget = field(repr=False)
+    history: History = field(repr=False)
+    status: Status
+    seed: int
+    derived: Derived | None = None
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Target:
+        """The target log density in unconstrained space."""
+        return self.whitened.target
+
+    @cached_property
+    def _evaluation(self) -> Evaluation:
+        jit_compile = self.versions.get("jit_compile", "True") == "True"
+        return Evaluation(self.parts, self.parameters, self.whitened, jit_compile)
+
+    def sample(self, num_draws: int = 1_000, *, seed: int = 0) -> Draws:
+        """Independent draws from q, in the user's names and on their constrained supports.
+
+        Args:
+            num_draws: S.
+            seed: of the noise. The first S of more draws with the same seed are the same draws.
+
+        Returns:
+            An array [S, *event_shape], or a dict of arrays [S, *shape] by name; derived quantities included. Derived
+            quantities of an unnamed event come beside it, which is then named ``z``.
+
+        Raises:
+            ConfigurationError: when `num_draws` or `seed` is not a whole number in range.
+        """
+        chunks = [self._constrain(z) for z in self._chunks(num_draws, seed)]
+        return tf.nest.map_structure(lambda *pieces: np.concatenate(pieces), *chunks)
+
+    def sample_unconstrained(self, num_draws: int = 1_000, *, seed: int = 0) -> Array:
+        """The same draws in unconstrained space: z [S, D], float64."""
+        return np.concatenate([z.numpy() for z in self._chunks(num_draws, seed)])
+
+    def _chunks(self, num_draws: int, seed: int) -> list[Tensor] | Any:
+        _whole("num_draws", num_draws, 1)
+        _whole("seed", seed, 0)
+        return self._evaluation.draws(int(num_draws), int(seed))
+
+    def _constrain(self, z: Tensor) -> Draws:
+        draws = self.target.constrain(tf.cast(z, self.target.dtype))
+        draws = tf.nest.map_structure(lambda part: np.asarray(part), draws)
+        if self.derived is None:
+            return draws
+        extra = {name: np.asarray(value) for name, value in self.derived(draws).items()}
+        named = dict(draws) if isinstance(draws, Mapping) else {UNNAMED: draws}
+        for name, value in extra.items():
+            if name in named or value.shape[:1] != (z.shape[0],):
+                raise DataError(
+                    expected=f"derived quantities under new names, each with the {z.shape[0]} draws as first axis",
+                    got=f"{name!r} of shape {value.shape}",
+                    fix="rename it, or keep the axis of draws first: write mu[..., None] to broadcast against vectors",
+                )
+        return named | extra
+
+    def log_prob(self, draws: Draws) -> Array:
+        """The target's unnormalised log density of draws, in unconstrained space, Jacobian included: [S], nats."""
+        return self._evaluation.log_p(self._unconstrain(draws))
+
+    def log_prob_estimate(self, draws: Draws) -> Array:
+        """Estimate of log q of draws, in unconstrained space, Jacobian included: log r + T, [S], nats.
+
+        It is normalised as far as the critic is at its optimum log q - log r.
+        """
+        return self._evaluation.log_q(self._unconstrain(draws))
+
+    def _unconstrain(self, draws: Draws) -> Array:
+        unconstrain = getattr(self.target, "unconstrain", None)
+        if unconstrain is None:
+            raise UnsupportedError(
+                expected="a target that can turn draws back into unconstrained vectors",
+                got=f"{type(self.target).__name__} without `unconstrain`",
+                fix="add a method unconstrain(draws) -> z [..., D] to it",
+            )
+        if isinstance(draws, Mapping) and self.derived is not None:
+            known = getattr(self.target, "event_shape", draws)
+            draws = (
+                {name: draws[name] for name in known if name in draws} if isinstance(known, Mapping) else draws[UNNAMED]
+            )
+        return unconstrain(draws).numpy()
+
+    @cached_property
+    def elbo(self) -> Estimate:
+        """E_q[log p - log r - T] on fresh draws, nats. An estimate, no bound: it may exceed log Z."""
+        return self._evaluation.elbo(SUMMARY_DRAWS, self.seed + 1)
+
+    def summary(
+        self, num_draws: int = SUMMARY_DRAWS, *, seed: int = 0, quantiles: Sequence[float] | None = None
+    ) -> Any:
+        """Table of means, standard deviations and quantiles of every scalar, derived quantities included."""
+        draws = self.sample(num_draws, seed=seed)
+        return summaries.summary(draws) if quantiles is None else summaries.summary(draws, quantiles=quantiles)
+
+    def __str__(self) -> str:
+        lines = [
+            f"Implicit posterior of {self.target.event_size} unconstrained dimensions",
+            f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",
+            f"ELBO: {self.elbo} nats (estimate, not a bound)",
+            *(f"Note: {note}" for note in self.notes),
+            *([f"Advice: {self.status.advice}"] if self.status.advice else []),
+            "Accuracy: not assessed; independent draws are no evidence of it",
+            "",
+            str(self.summary()),
+        ]
+        return "\n".join(lines)
+
+    def predict(self, num_draws: int = 1_000, *, seed: int = 0, joint: Any = None) -> dict[str, Array]:
+        """Posterior predictive draws of the observed parts; with ``joint``, of a changed model, for new inputs.
+
+        Args:
+            num_draws: S.
+            seed: of draws and data.
+            joint: a TFP joint with the same latent parts, for example with other regressors.
+
+        Returns:
+            Dict of name -> [S, *event].
+
+        Raises:
+            UnsupportedError: the posterior is not that of a joint distribution.
+        """
+        target = self._joint_target("posterior predictive draws")
+        latents = {name: self.sample(num_draws, seed=seed)[name] for name in target.latent_names}
+        return {name: np.asarray(v) for name, v in target.posterior_predictive(latents, seed + 1, joint=joint).items()}
+
+    def _joint_target(self, what: str) -> Any:
+        if not hasattr(self.target, "posterior_predictive"):
+            raise UnsupportedError(
+                expected=f"a TFP joint distribution for {what}",
+                got=f"a {type(self.target).__name__}, which does not say how data arise",
+                fix="fit a tfd.JointDistribution with data={...}, or compute it from the draws with derived=",
+            )
+        return self.target
+
+    def to_arviz(
+        self,
+        num_draws: int = 4_000,
+        *,
+        seed: int = 0,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Sequence[str] | str] | None = None,
+        log_likelihood: bool = False,
+        posterior_predictive: bool = False,
+        prior: bool = False,
+        constant_data: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Draws as ArviZ data: ``InferenceData`` with ArviZ 0.x, an xarray ``DataTree`` with ArviZ 1.x.
+
+        Groups: ``posterior``; ``unconstrained_posterior``; ``sample_stats`` with ``lp`` (log p), ``log_q`` (estimated)
+        and ``log_weight`` (lp - log_q), all in unconstrained space; ``observed_data``; and those asked for.
+
+        Args:
+            num_draws: S, exported as one chain of independent draws.
+            seed: of the draws.
+            coords: dimension -> labels.
+            dims: variable -> names of its dimensions.
+            log_likelihood: add the pointwise log likelihood (joint distributions only).
+            posterior_predictive: add replicated data (joint distributions only).
+            prior: add ``prior`` and ``prior_predictive`` (joint distributions only).
+            constant_data: name -> array, such as regressors, to keep beside the draws.
+
+        Raises:
+            UnsupportedError: a group is asked for that the target cannot give.
+            DataError, ConfigurationError: `coords`, `dims` or data do not fit.
+        """
+        z = self.sample_unconstrained(num_draws, seed=seed)
+        draws = self._constrain(tf.constant(z))
+        log_p, log_q = self._evaluation.log_p(z), self._evaluation.log_q(z)
+        groups: dict[str, Any] = {
+            "posterior": draws,
+            "unconstrained_posterior": {"z_unconstrained": z},
+            "sample_stats": {"lp": log_p, "log_q": log_q, "log_weight": log_p - log_q},
+        }
+        observed = getattr(self.target, "observed_data", None)
+        if observed:
+            groups["observed_data"] = observed
+        if constant_data:
+            groups["constant_data"] = constant_data
+        if log_likelihood:
+            target = self._joint_target("the log likelihood")
+            groups["log_likelihood"] = target.log_likelihood({name: draws[name] for name in target.latent_names})
+        if posterior_predictive:
+            target = self._joint_target("posterior predictive draws")
+            latents = {name: draws[name] for name in target.latent_names}
+            groups["posterior_predictive"] = target.posterior_predictive(latents, seed + 1)
+        if prior:
+            target = self._joint_target("prior draws")
+            groups["prior"], groups["prior_predictive"] = target.prior_sample(num_draws, seed + 2)
+        return inference_data.to_arviz(groups, coords=coords, dims=dims, attributes=self._attributes())
+
+    def _attributes(self) -> dict[str, Any]:
+        return {
+            "sampling_method": "implicit posterior by adversarial variational Bayes; draws are independent",
+            "elbo": self.elbo.value,
+            "elbo_standard_error": self.elbo.standard_error,
+            "training_status": self.status.reason,
+            "training_steps": int(self.history.step[-1]) if len(self.history.step) else 0,
+            "seed": self.seed,
+            **self.versions,
+        }
+
+    def plot_training(self) -> Any:
+        """ELBO, critic accuracy and gradient norms over training; a matplotlib Figure."""
+        return plots.plot_training(self.history)
+
+    def plot_pair(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
+        """Pairs of variables; options of :func:`neural_vb.plots.plot_pair`. A matplotlib Figure."""
+        return plots.plot_pair(self.sample(num_draws, seed=seed), **options)
+
+    def plot_marginals(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
+        """Marginal densities; options of :func:`neural_vb.plots.plot_marginals`. A matplotlib Figure."""
+        return plots.plot_marginals(self.sample(num_draws, seed=seed), **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write the posterior to a new folder: manifest.json and tensors.npz. The target itself is not written."""
+        record = checkpoints.Record(
+            self.parts, self.parameters, self.whitened, self.history, self.status, self.seed, self.notes, self.versions
+        )
+        checkpoints.save(record, path)
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**31:
+        raise ConfigurationError(
+            expected=f"{name} as a whole number from {least} to 2**31 - 1",
+            got=repr(value),
+            fix=f"pass, for example, {name}={max(least, 1)}",
+        )

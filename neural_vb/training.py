@@ -1,0 +1,333 @@
+"""The training loop: one flat state, one pure step, hundreds of steps per compiled call."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb._types import Array, Parameters, Status, Tensor
+from neural_vb.avb import GRADIENT_SIGNS, Parts, losses
+from neural_vb.compilation import Compiled
+from neural_vb.errors import ConfigurationError
+from neural_vb.optimiser import Adam, Layout, Schedule, TrainingState, initial_state
+
+logger = logging.getLogger(__name__)
+
+LogProb = Callable[[Tensor, Tensor | None], Tensor]
+Callback = Callable[[int, Mapping[str, float]], bool | None]
+
+METRICS = (
+    "elbo",
+    "elbo_variance",
+    "critic_accuracy",
+    "finite_share",
+    "sampler_gradient_norm",
+    "critic_gradient_norm",
+    "contrast_gradient_norm",
+    "skipped",
+)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast to train. The defaults are one recipe for every posterior.
+
+    Args:
+        max_steps: most steps before the rates start to fall.
+        min_steps: fewest steps before a plateau may end the first phase.
+        decay_steps: steps over which the rates fall linearly to zero.
+        batch_size: S, draws from the sampler and from the contrast per step.
+        sampler_rate: Adam rate of the sampler; 1e-3 and more is unstable.
+        critic_rate: Adam rate of the critic.
+        contrast_rate: Adam rate of a flow contrast.
+        beta_1: Adam's first decay.
+        beta_2: Adam's second decay.
+        average_decay: decay of the exponential average of the parameters.
+        window: steps per metrics window; also per compiled call.
+        plateau_windows: windows on each side of the plateau test.
+        ramp_steps: steps over which the sampler's rate rises from zero, while the critic learns the start.
+        jit_compile: compile with XLA; falls back to the plain graph, with a warning, when a target cannot be compiled.
+    """
+
+    max_steps: int = 6_000
+    min_steps: int = 1_000
+    decay_steps: int = 1_500
+    batch_size: int = 256
+    sampler_rate: float = 3e-4
+    critic_rate: float = 2e-3
+    contrast_rate: float = 2e-3
+    beta_1: float = 0.5
+    beta_2: float = 0.999
+    average_decay: float = 0.998
+    window: int = 200
+    plateau_windows: int = 3
+    ramp_steps: int = 300
+    jit_compile: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("decay_steps", "batch_size", "window", "plateau_windows"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("max_steps", "min_steps", "ramp_steps"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("sampler_rate", "critic_rate", "contrast_rate"):
+            self._require(name, 0 < getattr(self, name) < math.inf, "positive and finite")
+        for name in ("beta_1", "beta_2", "average_decay"):
+            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ConfigurationError(
+                expected=f"TrainingConfig.{name} {rule}",
+                got=repr(getattr(self, name)),
+                fix=f"pass {name} {rule}, or leave it out for the default",
+            )
+
+
+@dataclass(frozen=True)
+class History:
+    """Metrics of a run, one row per window of steps; all arrays are [T].
+
+    Attributes:
+        step: steps taken at the end of the window.
+        elbo: mean estimate of the ELBO over the window, nats.
+        elbo_standard_error: its Monte Carlo error, nats.
+        critic_accuracy: share of draws attributed correctly; .5 when q = r.
+        sampler_gradient_norm: mean norm of the sampler's gradient.
+        critic_gradient_norm: the same for the critic.
+        contrast_gradient_norm: the same for the contrast.
+        rate: learning rate relative to its start, at the end of the window.
+        finite_share: share of draws with a finite log density.
+        skipped: steps skipped because their gradient was not finite.
+        decay_start: step at which the rates began to fall, or None.
+        warm_start: numbers of the warm start, by name.
+    """
+
+    step: Array
+    elbo: Array
+    elbo_standard_error: Array
+    critic_accuracy: Array
+    sampler_gradient_norm: Array
+    critic_gradient_norm: Array
+    contrast_gradient_norm: Array
+    rate: Array
+    finite_share: Array
+    skipped: Array
+    decay_start: int | None
+    warm_start: Mapping[str, float]
+
+
+class Trained(NamedTuple):
+    """What ``train`` returns.
+
+    Attributes:
+        parameters: nested, averaged over the last steps.
+        state: where training stopped; continuing from it is the same as not having stopped.
+        history: metrics.
+        status: how it ended.
+    """
+
+    parameters: Parameters
+    state: TrainingState
+    history: History
+    status: Status
+
+
+class _Stepper:
+    """Everything that is fixed during a run; ``run`` is a pure function of its arguments."""
+
+    def __init__(self, parts: Parts, log_prob: LogProb, layout: Layout, config: TrainingConfig, seed: int) -> None:
+        self.parts, self.log_prob, self.layout, self.config, self.seed = parts, log_prob, layout, config, seed
+        rates = {"sampler": config.sampler_rate, "critic": config.critic_rate, "contrast": config.contrast_rate}
+        self.adam = Adam(layout.spread(rates), config.beta_1, config.beta_2, config.average_decay)
+        self.signs = layout.spread(GRADIENT_SIGNS)
+        self.ramp = layout.spread({"sampler": 1.0, "critic": 0.0, "contrast": 0.0})
+
+    def run(
+        self, state: TrainingState, num_steps: Tensor, schedule: Schedule, x: Tensor | None
+    ) -> tuple[TrainingState, Tensor]:
+        """``num_steps`` steps and the sums of their metrics [M], in the order of ``METRICS``."""
+
+        def body(done: Tensor, state: TrainingState, totals: Tensor) -> tuple[Tensor, TrainingState, Tensor]:
+            state, metrics = self._step(state, schedule, x)
+            return done + 1, state, totals + metrics
+
+        start = (tf.constant(0), state, tf.zeros([len(METRICS)]))
+        _, state, totals = tf.while_loop(lambda done, *_: done < num_steps, body, start)
+        return state, totals
+
+    def _step(self, state: TrainingState, schedule: Schedule, x: Tensor | None) -> tuple[TrainingState, Tensor]:
+        """One step of Adam on the summed losses. A step whose result is not finite is skipped and counted."""
+        layout = self.layout
+        with tf.GradientTape() as tape:
+            tape.watch(state.parameters)
+            found = losses(
+                self.parts,
+                self.log_prob,
+                layout.unpack(state.parameters),
+                x,
+                num_samples=self.config.batch_size,
+                seed=tf.stack([tf.constant(self.seed, tf.int32), state.step]),
+            )
+        gradient = self.signs * tape.gradient(found.total, state.parameters)
+        norms = {name: tf.norm(part) for name, part in layout.split(gradient).items()}
+
+        new = self.adam.moments(state, gradient)
+        # The critic learns first: a sampler that follows an untrained critic leaves a good start.
+        warm = tf.minimum(1.0, tf.cast(state.step + 1, tf.float32) / max(self.config.ramp_steps, 1))
+        rate = schedule.rate(state.step) * (1.0 - self.ramp * (1.0 - warm))
+        moved = layout.unpack(state.parameters - self.adam.change(new, rate))
+        moved["contrast"] = self.parts.contrast.update(moved["contrast"], found.draws)
+        new = new._replace(parameters=layout.pack(moved))
+        new = new._replace(average=self.adam.average(new))
+
+        usable = tf.reduce_all(tf.math.is_finite(new.parameters)) & tf.math.is_finite(found.total)
+        kept = TrainingState(*(tf.where(usable, a, b) for a, b in zip(new, state, strict=True)))
+        metrics = tf.stack(
+            [
+                found.elbo,
+                found.elbo_variance,
+                found.accuracy,
+                found.finite,
+                norms["sampler"],
+                norms["critic"],
+                norms["contrast"],
+            ]
+        )
+        metrics = tf.concat([tf.where(usable, metrics, 0.0), [tf.cast(~usable, tf.float32)]], 0)
+        return kept._replace(step=state.step + 1), metrics
+
+
+def train(
+    parts: Parts,
+    log_prob: LogProb,
+    parameters: Parameters,
+    *,
+    config: TrainingConfig,
+    seed: int,
+    x: Tensor | None = None,
+    offset: float = 0.0,
+    callbacks: Sequence[Callback] = (),
+    warm_start: Mapping[str, float] | None = None,
+    jit_compile: bool | None = None,
+) -> Trained:
+    """Train the parts on a target until the ELBO estimate rests, then let the rates fall to zero.
+
+    A plateau is a change of the mean ELBO estimate between two adjacent stretches of ``plateau_windows`` windows that
+    is below its standard error, which is taken from the scatter of the windows. Every window uses fresh noise.
+
+    Args:
+        parts: sampler, critic, contrast and ratio loss.
+        log_prob: ([S, B, D], x) -> [S, B], in the sampler's coordinates.
+        parameters: {"sampler": ..., "critic": ..., "contrast": ...} at the start.
+        config: how long and how fast.
+        seed: of all noise; the same seed and mode give the same numbers.
+        x: conditioning data [B, X], or None.
+        offset: added to every reported ELBO.
+        callbacks: called after each window with the step and its metrics; a true value stops the run.
+        warm_start: numbers to keep in the history.
+        jit_compile: overrides ``config.jit_compile`` when XLA is known to fail.
+
+    Returns:
+        The averaged parameters, the state, the history and the status. Ctrl-C returns what there is, flagged.
+    """
+    layout = Layout(parameters)
+    stepper = _Stepper(parts, log_prob, layout, config, seed)
+    use_xla = config.jit_compile if jit_compile is None else jit_compile
+    run = Compiled(stepper.run, jit_compile=use_xla)
+    state = initial_state(layout, parameters)
+    log = _Log(config, offset)
+    status = Status("step_limit", "stopped at max_steps before the ELBO estimate rested", _LONGER)
+    try:
+        while log.step < log.end:
+            schedule = Schedule(tf.constant(log.decay_start), tf.constant(config.decay_steps))
+            num_steps = min(config.window, log.end - log.step)
+            state, totals = run(state, tf.constant(num_steps), schedule, x)
+            metrics = log.append(totals.numpy(), num_steps)
+            if metrics["skipped"] == num_steps:
+                status = Status(
+                    "non_finite", "every step of a window was not finite; kept the last good state", _BROKEN
+                )
+                break
+            if any([callback(log.step, metrics) for callback in callbacks]):
+                status = Status("callback", "stopped by a callback", "")
+                break
+            if log.rests():
+                log.start_decay()
+                status = Status("plateau", "the ELBO estimate rested, then the learning rates fell to zero", "")
+    except KeyboardInterrupt:
+        status = Status("interrupted", "stopped by Ctrl-C; what was trained so far is kept", _LONGER)
+    logger.info("training ended after %d steps: %s", log.step, status.message)
+    return Trained(layout.unpack(state.average), state, log.history(warm_start or {}), status)
+
+
+_LONGER = "the fit may be unfinished: continue with fit(..., start=posterior), or raise TrainingConfig.max_steps"
+_BROKEN = "look for overflow in the log density far from its centre, or lower TrainingConfig.sampler_rate"
+
+
+class _Log:
+    """Windows of metrics, and the decision when to let the rates fall."""
+
+    def __init__(self, config: TrainingConfig, offset: float) -> None:
+        self.config, self.offset = config, offset
+        self.rows: list[dict[str, float]] = []
+        self.step = 0
+        self.decay_start = config.max_steps
+        self.end = config.max_steps + config.decay_steps
+        self.resting = False
+
+    def append(self, totals: Array, num_steps: int) -> dict[str, float]:
+        """Add a window from the sums of its metrics, and return its means."""
+        used = max(num_steps - totals[METRICS.index("skipped")], 1.0)
+        row = {name: float(total / used) for name, total in zip(METRICS, totals, strict=True)}
+        self.step += num_steps
+        row["skipped"] = float(totals[METRICS.index("skipped")])
+        row["elbo"] += self.offset
+        row["elbo_standard_error"] = math.sqrt(row.pop("elbo_variance") / (used * self.config.batch_size))
+        row["step"] = self.step
+        left = 1.0 - (self.step - self.decay_start) / self.config.decay_steps
+        row["rate"] = min(max(left, 0.0), 1.0)
+        row["last_step"] = self.end
+        self.rows.append(row)
+        return row
+
+    def rests(self) -> bool:
+        """Whether the ELBO estimate has stopped to change, the rates not falling yet."""
+        width = self.config.plateau_windows
+        if self.step >= self.decay_start or self.step < self.config.min_steps or len(self.rows) < 2 * width:
+            return False
+        elbo = np.array([row["elbo"] for row in self.rows[-2 * width :]])
+        earlier, later = elbo[:width], elbo[width:]
+        monte_carlo = np.mean([row["elbo_standard_error"] ** 2 for row in self.rows[-2 * width :]])
+        scatter = 0.5 * (earlier.var(ddof=1) + later.var(ddof=1)) if width > 1 else 0.0
+        standard_error = math.sqrt(2.0 * max(scatter, monte_carlo) / width)
+        return bool(abs(later.mean() - earlier.mean()) < standard_error)
+
+    def start_decay(self) -> None:
+        self.decay_start = self.step
+        self.end = self.step + self.config.decay_steps
+
+    def history(self, warm_start: Mapping[str, float]) -> History:
+        columns = {name: np.array([row[name] for row in self.rows]) for name in _COLUMNS}
+        columns["step"] = columns["step"].astype(int)
+        decay_start = self.decay_start if self.step > self.decay_start else None
+        return History(**columns, decay_start=decay_start, warm_start=dict(warm_start))
+
+
+_COLUMNS = (
+    "step",
+    "elbo",
+    "elbo_standard_error",
+    "critic_accuracy",
+    "sampler_gradient_norm",
+    "critic_gradient_norm",
+    "contrast_gradient_norm",
+    "rate",
+    "finite_share",
+    "skipped",
+)

@@ -1,0 +1,346 @@
+"""Where training starts: scales, modes and weights of the posterior, found before any network is trained.
+
+1. L-BFGS from dispersed points; at each distinct optimum a Laplace approximation whose scales are *measured*: along
+   each eigenvector of the Hessian, the distance at which log p has fallen by half a nat.
+2. Tempered sequential Monte Carlo from a Gaussian that covers them, and from plain ones; the run with the largest
+evidence is
+   kept, and repeated from its own moments until they no longer move.
+3. A Gaussian mixture on its particles, with whitening by their moments.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from neural_vb import gaussian_mixture, smc
+from neural_vb._types import Array, Base, Target
+from neural_vb.compilation import Compiled
+from neural_vb.errors import ImproperDensityError, TargetValueError
+from neural_vb.whitening import WhitenedTarget, Whitening
+
+logger = logging.getLogger(__name__)
+
+
+class WarmStart(NamedTuple):
+    """Coordinates and a first approximation.
+
+    Attributes:
+        target: in whitened coordinates.
+        base: mixture in whitened coordinates; a single component is standard normal.
+        numbers: what is worth telling, by name.
+        jit_compile: whether XLA could compile the target.
+    """
+
+    target: WhitenedTarget
+    base: Base
+    numbers: dict[str, float]
+    jit_compile: bool
+
+
+class Laplace(NamedTuple):
+    """A Gaussian at an optimum, with its log evidence in nats."""
+
+    mean: Array
+    scale_tril: Array
+    log_evidence: float
+
+
+NUM_PARTICLES = 2_048
+MAX_ROUNDS = 8
+
+
+def dispersed_points(event_size: int, num: int, *, seed: int) -> Array:
+    """[num, D] points at four scales: the origin, uniform(-2, 2), N(0, 5^2) and N(0, 20^2)."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-2.0, 2.0, (num, event_size))
+    wide = rng.standard_normal((num, event_size))
+    points[num // 2 : 3 * num // 4] = 5.0 * wide[num // 2 : 3 * num // 4]
+    points[3 * num // 4 :] = 20.0 * wide[3 * num // 4 :]
+    points[0] = 0.0
+    return points
+
+
+class Evaluator:
+    """log p and its gradient at NumPy points, in the target's precision, through one plain graph."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+        @tf.function(autograph=False)
+        def evaluate(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                log_prob = target.log_prob(z[:, tf.newaxis])[:, 0]
+            return log_prob, tape.gradient(log_prob, z)
+
+        signature = tf.TensorSpec([None, target.event_size], target.dtype)
+        self._evaluate = evaluate.get_concrete_function(signature)
+
+    def __call__(self, z: Array) -> tuple[Array, Array]:
+        """[N, D] -> ([N], [N, D]), float64."""
+        log_prob, gradient = self._evaluate(tf.cast(z, self.target.dtype))
+        return log_prob.numpy().astype(np.float64), gradient.numpy().astype(np.float64)
+
+
+def optimise(evaluate: Evaluator, start: Array, *, max_iterations: int = 300) -> tuple[Array, float]:
+    """The optimum of log p that L-BFGS reaches from ``start`` [D], and log p there."""
+
+    def negative(z: Array) -> tuple[float, Array]:
+        log_prob, gradient = evaluate(z[np.newaxis])
+        if not np.isfinite(log_prob[0]) or not np.isfinite(gradient[0]).all():
+            return 1e30, np.zeros_like(z)
+        return -float(log_prob[0]), -gradient[0]
+
+    found = minimize(negative, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iterations, "maxcor": 20})
+    return found.x, -float(found.fun)
+
+
+def laplace(evaluate: Evaluator, mean: Array) -> Laplace:
+    """Gaussian at an optimum with measured scales: log p falls by half a nat at one scale along each eigenvector.
+
+    The Hessian comes from central differences of the gradient, first on measured coordinate scales. Directions without
+    curvature get the length at which log p does fall.
+    """
+    axes = np.eye(len(mean)) * _fall(evaluate, mean, np.eye(len(mean)), np.maximum(np.abs(mean), 1.0))[:, None]
+    _, forward = evaluate(mean + 0.1 * axes)
+    _, backward = evaluate(mean - 0.1 * axes)
+    hessian = (forward - backward) @ axes.T / 0.2
+    hessian = 0.5 * (hessian + hessian.T)
+    if not np.isfinite(hessian).all():
+        hessian = -np.eye(len(mean))
+    curvatures, vectors = np.linalg.eigh(-hessian)
+    directions = vectors.T @ axes
+    guess = 1.0 / np.sqrt(np.maximum(curvatures, 1e-8 * max(curvatures.max(), 1e-300)))
+    scales = _fall(evaluate, mean, directions, np.minimum(guess, 1e8))
+    scaled = directions * scales[:, None]
+    scale_tril = np.linalg.cholesky(scaled.T @ scaled + 1e-14 * np.diag((scaled**2).sum(0)))
+    log_prob, _ = evaluate(mean[np.newaxis])
+    log_evidence = log_prob[0] + 0.5 * len(mean) * np.log(2.0 * np.pi) + np.log(np.diag(scale_tril)).sum()
+    return Laplace(mean, scale_tril, float(log_evidence))
+
+
+def _fall(evaluate: Evaluator, mean: Array, directions: Array, guess: Array) -> Array:
+    """Distances [M] along ``directions`` [M, D] at which log p is half a nat lower, averaged over both senses.
+
+    Searched on a grid of factors two around ``guess`` and interpolated as if quadratic.
+    """
+    factors = 2.0 ** np.arange(-24, 9)
+    level = evaluate(mean[np.newaxis])[0][0]
+    scales = np.empty(len(directions))
+    for index, (direction, length) in enumerate(zip(directions, guess, strict=True)):
+        steps = length * factors
+        points = np.concatenate([mean + s * steps[:, None] * direction for s in (1.0, -1.0)])
+        log_prob = evaluate(points)[0]
+        drop = level - np.where(np.isfinite(log_prob), log_prob, -np.inf)
+        drop = np.minimum(drop, 1e6).reshape(2, -1).mean(0)
+        beyond = np.flatnonzero(drop > 0.5)
+        first = beyond[0] if len(beyond) else len(factors) - 1
+        scales[index] = steps[first] / np.sqrt(np.clip(drop[first] / 0.5, 1.0, 16.0))
+    return scales
+
+
+def cover(optima: list[Laplace]) -> tuple[Array, Array]:
+    """Mean and Cholesky factor of the moment-matched mixture of Laplace approximations, weighted by evidence.
+
+    Weights are tempered (square root), so that a mode whose evidence is underestimated still widens the start.
+    """
+    log_weights = 0.5 * np.array([optimum.log_evidence for optimum in optima])
+    weights = np.exp(log_weights - logsumexp(log_weights))
+    mean = sum(w * o.mean for w, o in zip(weights, optima, strict=True))
+    covariance = sum(
+        w * (o.scale_tril @ o.scale_tril.T + np.outer(o.mean - mean, o.mean - mean))
+        for w, o in zip(weights, optima, strict=True)
+    )
+    return mean, np.linalg.cholesky(covariance)
+
+
+def find_optima(evaluate: Evaluator, points: Array) -> list[Laplace]:
+    """Laplace approximations at the distinct optima reached from ``points`` [N, D]."""
+    optima: list[Laplace] = []
+    for point in points:
+        mean, log_prob = optimise(evaluate, point)
+        if not np.isfinite(log_prob) or log_prob <= -1e29:
+            continue
+        if any(_is_inside(mean, optimum) for optimum in optima):
+            continue
+        try:
+            optima.append(laplace(evaluate, mean))
+        except np.linalg.LinAlgError:
+            logger.info("Laplace approximation failed at an optimum with log p %.3f", log_prob)
+    return optima
+
+
+def _is_inside(mean: Array, optimum: Laplace) -> bool:
+    """Whether a point lies within one scale of an optimum that is known already."""
+    noise = np.linalg.solve(optimum.scale_tril, mean - optimum.mean)
+    return float(np.abs(noise).max()) < 1.0
+
+
+def warm_start(
+    target: Target,
+    *,
+    precise_target: Target,
+    points: Array,
+    seed: int,
+    jit_compile: bool = True,
+    num_starts: int = 10,
+    moments: tuple[Array, Array] | None = None,
+    report: Callable[[str], None] = lambda stage: None,
+) -> WarmStart:
+    """Coordinates, base mixture and numbers for a target.
+
+    Args:
+        target: in the precision of training.
+        precise_target: the same in float64 where it accepts that; for L-BFGS and Hessians.
+        points: [N, D] starting points; about ``num_starts`` of the finite ones, evenly spaced in their order, are used.
+        seed: of particles and mixtures.
+        jit_compile: try XLA.
+        num_starts: runs of L-BFGS.
+        moments: mean [D] and scale [D, D] of draws that the user believes in; replaces the search for optima.
+        report: called with the name of each stage.
+
+    Raises:
+        TargetValueError: no optimum with a finite log density was found.
+        ImproperDensityError: the particles spread without end.
+    """
+    evaluate = Evaluator(precise_target)
+    report("optimise")
+    if moments is not None:
+        optima, candidates = [], [moments]
+    else:
+        points = _finite(evaluate, points)
+        optima = find_optima(evaluate, points[:: max(1, len(points) // num_starts)])
+        candidates = [(points[0], np.eye(target.event_size))]
+    if optima:
+        candidates.append(cover(optima))
+    if len(optima) > 1:
+        best = max(optima, key=lambda optimum: optimum.log_evidence)
+        candidates.append((best.mean, best.scale_tril))
+    report("particles")
+    runner = _Runner(target, seed=seed, jit_compile=jit_compile)
+    return _settle(runner, candidates, len(optima), seed, report)
+
+
+def _finite(evaluate: Evaluator, points: Array) -> Array:
+    """The points whose log density and gradient are finite, in their order."""
+    log_prob, gradient = evaluate(points)
+    finite = points[np.isfinite(log_prob) & np.isfinite(gradient).all(-1)]
+    if not len(finite):
+        raise TargetValueError(
+            expected="a finite log density at a starting point",
+            got=f"none at {len(points)} points",
+            fix="pass start= with a point where the log density is finite",
+        )
+    return finite
+
+
+class _Round(NamedTuple):
+    whitening: Whitening
+    offset: float
+    particles: smc.Particles
+    z: Array
+    log_evidence: float
+
+
+class _Runner:
+    """Sequential Monte Carlo from any Gaussian, compiled once: the coordinates are arguments."""
+
+    def __init__(self, target: Target, *, seed: int, jit_compile: bool) -> None:
+        self.target = target
+        self.seed = seed
+        self.rounds = 0
+
+        def run(shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor, seed: tf.Tensor) -> smc.Particles:
+            def value_and_gradient(u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                with tf.GradientTape() as tape:
+                    tape.watch(u)
+                    z = tf.matmul(tf.cast(u, tf.float64), scale_tril, transpose_b=True) + shift
+                    log_prob = target.log_prob(tf.cast(z, target.dtype)[:, tf.newaxis])[:, 0]
+                    log_prob = tf.cast(tf.cast(log_prob, tf.float64) - offset, tf.float32)
+                gradient = tape.gradient(log_prob, u)
+                usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
+                return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
+
+            return smc.sample(value_and_gradient, target.event_size, seed=seed, num_particles=NUM_PARTICLES)
+
+        self.compiled = Compiled(run, jit_compile=jit_compile)
+
+    def __call__(self, shift: Array, scale_tril: Array) -> _Round:
+        whitening = Whitening(np.asarray(shift, np.float64), np.asarray(scale_tril, np.float64))
+        centre = self.target.log_prob(tf.cast(whitening.shift[None, None], self.target.dtype))
+        offset = float(centre[0, 0]) + whitening.log_det
+        offset = offset if np.isfinite(offset) else 0.0
+        particles = self.compiled(
+            tf.constant(whitening.shift),
+            tf.constant(whitening.scale_tril),
+            tf.constant(offset - whitening.log_det, tf.float64),
+            tf.constant([self.seed, self.rounds]),
+        )
+        self.rounds += 1
+        z = whitening.to_z(particles.u).numpy()
+        usable = np.isfinite(z).all(-1) & np.isfinite(particles.log_prob.numpy())
+        log_evidence = float(particles.log_evidence) + offset
+        if not np.isfinite(log_evidence) or usable.sum() < 8 * len(shift) or particles.beta < 1.0:
+            log_evidence = -np.inf
+        return _Round(whitening, offset, particles, z[usable], log_evidence)
+
+
+def _settle(
+    runner: _Runner, candidates: list[tuple[Array, Array]], num_optima: int, seed: int, report: Callable[[str], None]
+) -> WarmStart:
+    """Repeat from the best candidate's own moments until they no longer move."""
+    event_size = runner.target.event_size
+    current = max((runner(*candidate) for candidate in candidates), key=lambda found: found.log_evidence)
+    if current.log_evidence == -np.inf:
+        raise TargetValueError(
+            expected="a log density that particles can follow from the start",
+            got=f"no finite evidence from {len(candidates)} starting Gaussians",
+            fix="pass start= near the bulk of the posterior, or reparameterise so that it lies near the origin",
+        )
+    first_scale = np.abs(current.z - np.median(current.z, 0)).mean(0)
+    for _ in range(MAX_ROUNDS):
+        base = gaussian_mixture.moments(current.z)
+        shift, scale_tril = base.means[0], base.scale_trils[0]
+        noise = np.linalg.solve(current.whitening.scale_tril, (current.z - current.whitening.shift).T)
+        moved = np.abs(noise.mean(1)).max() > 0.5 or np.abs(np.log(noise.std(1))).max() > 0.35
+        if not moved:
+            break
+        following = runner(shift, scale_tril)
+        if following.log_evidence < current.log_evidence - 1.0:
+            break
+        current = following
+    else:
+        growth = np.abs(current.z - np.median(current.z, 0)).mean(0) / first_scale
+        if growth.max() > 1e3:
+            raise ImproperDensityError(
+                expected="a log density with a finite integral",
+                got=f"particles that kept spreading, by a factor of {growth.max():.0e} in coordinate {growth.argmax()}",
+                fix="add a proper prior for that parameter",
+            )
+    report("mixture")
+    base = gaussian_mixture.moments(current.z)
+    whitening = Whitening(base.means[0], base.scale_trils[0])
+    target = WhitenedTarget(runner.target, whitening, current.log_evidence)
+    u = whitening.to_u(current.z)
+    log_density, score = target.value_and_gradient(tf.constant(u, tf.float32))
+    mixture = gaussian_mixture.fit(u, log_density.numpy().astype(np.float64), seed=seed)
+    if len(mixture.log_weights) == 1:
+        mixture = Base(np.zeros(1), np.zeros((1, event_size)), np.eye(event_size)[None])
+    numbers = {
+        "optima": float(num_optima),
+        "rounds": float(runner.rounds),
+        "components": float(len(mixture.log_weights)),
+        "temperatures": float(current.particles.num_stages),
+        "acceptance": float(current.particles.acceptance),
+        "log_evidence": current.log_evidence,
+    }
+    target = replace(target, max_score=float(tf.reduce_max(tf.norm(score, axis=-1))))
+    return WarmStart(target, mixture, numbers, runner.compiled.jit_compile)

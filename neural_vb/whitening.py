@@ -1,0 +1,111 @@
+"""Whitened coordinates u with z = shift + scale_tril u, in which every target is about standard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb._types import Array, Draws, Target, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """An affine map, in float64.
+
+    Attributes:
+        shift: [D].
+        scale_tril: [D, D], lower triangular with a positive diagonal.
+    """
+
+    shift: Array
+    scale_tril: Array
+
+    @property
+    def event_size(self) -> int:
+        """D."""
+        return len(self.shift)
+
+    @property
+    def log_det(self) -> float:
+        """log |det dz/du|, nats."""
+        return float(np.log(np.diag(self.scale_tril)).sum())
+
+    def to_z(self, u: Tensor) -> Tensor:
+        """[..., D] -> [..., D], float64: large shifts would swallow small scales in float32."""
+        return tf.tensordot(tf.cast(u, tf.float64), tf.constant(self.scale_tril.T), 1) + tf.constant(self.shift)
+
+    def to_u(self, z: Array) -> Array:
+        """[..., D] -> [..., D], NumPy float64."""
+        centred = np.asarray(z, np.float64) - self.shift
+        flat = centred.reshape(-1, self.event_size).T
+        return np.linalg.solve(self.scale_tril, flat).T.reshape(centred.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class WhitenedTarget:
+    """log p(x, shift + scale_tril u) + log |det scale_tril| - offset, a float32 target in u.
+
+    The offset is subtracted in the target's own precision, so that what reaches float32 is small.
+
+    Attributes:
+        target: in z.
+        whitening: from u to z.
+        offset: in nats; add it back to any log density or ELBO computed here.
+        max_score: longest gradient of one draw that is let through. Scores longer than any at the warm start's
+            particles come from strays and would unsettle Adam for a thousand steps.
+    """
+
+    target: Target
+    whitening: Whitening
+    offset: float = 0.0
+    max_score: float = np.inf
+
+    @property
+    def event_size(self) -> int:
+        """D."""
+        return self.whitening.event_size
+
+    @property
+    def dtype(self) -> tf.DType:
+        """float32, whatever the target's own precision."""
+        return tf.float32
+
+    def log_prob(self, u: Tensor, x: Tensor | None = None) -> Tensor:
+        """[S, B, D] -> [S, B]; its gradient in u is finite and at most ``max_score`` long per draw."""
+        z = tf.cast(self.whitening.to_z(self._guard(u)), self.target.dtype)
+        log_prob = tf.cast(self.target.log_prob(z, x), tf.float64)
+        return tf.cast(log_prob + (self.whitening.log_det - self.offset), tf.float32)
+
+    def value_and_gradient(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, D] -> ([N], [N, D]); -inf and a zero gradient where either is not finite."""
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            log_prob = self.log_prob(u[:, tf.newaxis])[:, 0]
+        gradient = tape.gradient(log_prob, u)
+        usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
+        return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
+
+    def constrain(self, u: Tensor) -> Draws:
+        """[..., D] -> structure of draws."""
+        return self.target.constrain(tf.cast(self.whitening.to_z(u), self.target.dtype))
+
+    def _guard(self, u: Tensor) -> Tensor:
+        """Identity whose gradient is made finite and bounded, draw by draw."""
+        if np.isinf(self.max_score):
+            return u
+
+        @tf.custom_gradient
+        def guard(values: Tensor) -> tuple[Tensor, object]:
+            def backward(upstream: Tensor) -> Tensor:
+                usable = tf.reduce_all(tf.math.is_finite(upstream), -1, keepdims=True)
+                upstream = tf.where(usable, upstream, 0.0)
+                # The loss is a mean over draws: the score of one is S B times what arrives here.
+                count = tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), tf.float32)
+                length = count * tf.norm(upstream, axis=-1, keepdims=True)
+                return upstream * tf.minimum(1.0, self.max_score / (length + 1e-30))
+
+            return values, backward
+
+        return guard(u)
