@@ -1,0 +1,69 @@
+"""``python -m benchmarks run | report | reference | floors``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import make_references, references, report, runner
+from benchmarks.methods import METHODS
+from benchmarks.problems import PROBLEMS
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the four commands."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Accuracy and time beside NUTS.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="make the results that are not there yet, each in a fresh process")
+    run.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="NAME")
+    run.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
+    run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+
+    table = commands.add_parser("report", help="print the tables; write report.json and report.md")
+    for command in (run, table):
+        command.add_argument("--out", type=Path, default=Path("results"), help="folder of results (default: results)")
+
+    reference = commands.add_parser("reference", help="make stored reference numbers again")
+    reference.add_argument("problem", choices=["logistic_25", "eight_schools"])
+    reference.add_argument("--seed", type=int, default=references.LOGISTIC_SEED)
+    for command in (run, reference):
+        command.add_argument("--posteriordb", help="checkout of posteriordb (or the environment's POSTERIORDB)")
+
+    floors = commands.add_parser("floors", help="distances between pairs of exact samples")
+    floors.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="NAME")
+    floors.add_argument("--pairs", type=int, default=200)
+    floors.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when all went well, 1 when runs failed, 2 with one line on stderr when something is missing."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return _command(options)
+    except Exception as error:
+        from neural_vb.errors import NeuralVBError  # late: the package loads TensorFlow
+
+        if not isinstance(error, NeuralVBError):
+            raise
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _command(options: argparse.Namespace) -> int:
+    if options.command == "run":
+        path = references.posteriordb_path(options.posteriordb)
+        failed = runner.run_all(options.problems, options.methods, options.seeds, out=options.out, posteriordb=path)
+        return 1 if failed else 0
+    if options.command == "report":
+        print(report.write_report(options.out), end="")
+    elif options.command == "floors":
+        make_references.show_floors(options.problems, num_pairs=options.pairs, seed=options.seed)
+    elif options.problem == "logistic_25":
+        make_references.show_logistic(options.seed)
+    else:
+        make_references.show_eight_schools(references.posteriordb_path(options.posteriordb))
+    return 0
