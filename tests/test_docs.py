@@ -1,0 +1,102 @@
+"""Documentation that is not executed is assumed wrong: every Python block runs, page by page, with short fits."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import neural_vb
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
+QUICK = neural_vb.TrainingConfig(max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=32, jit_compile=False)
+
+
+def blocks(page: Path) -> Iterator[tuple[int, str]]:
+    """(line before the block's first, code) of every Python block."""
+    text = page.read_text()
+    for match in BLOCK.finditer(text):
+        yield text[: match.start(1)].count("\n"), match.group(1)
+
+
+@pytest.fixture
+def quick_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """The real `fit`, cut short: the examples' syntax and shapes are under test here, not their accuracy."""
+    posteriors: list[Any] = []
+    fit = neural_vb.fit
+
+    @functools.wraps(fit)
+    def short_fit(*arguments: Any, **keywords: Any) -> Any:
+        keywords |= {"config": QUICK, "progress": False}
+        posteriors.append(fit(*arguments, **keywords))
+        return posteriors[-1]
+
+    monkeypatch.setattr(neural_vb, "fit", short_fit)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.chdir(tmp_path)
+    return posteriors
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.name)
+def test_python_blocks_of_a_page_run(page: Path, quick_fit: list[Any]) -> None:
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    for line, code in blocks(page):
+        # The newlines make tracebacks, and TensorFlow when it reads the source, point into the page.
+        exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), namespace)
+    assert quick_fit, "no example of this page fits anything"
+
+
+@pytest.mark.parametrize("name", ["README.md", "index.md", "guide.md", "extending.md"])
+def test_page_has_examples(name: str) -> None:
+    assert sum(any(blocks(page)) for page in PAGES if page.name == name) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    links = [link.partition("#")[0] for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_fences_are_closed_and_named(page: Path) -> None:
+    fences = [line for line in page.read_text().splitlines() if line.startswith("```")]
+    assert len(fences) % 2 == 0
+    assert all(
+        opening != "```" and closing == "```" for opening, closing in zip(fences[::2], fences[1::2], strict=True)
+    )
+
+
+def test_every_public_name_is_documented() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    public = [name for name in neural_vb.__all__ if not name.startswith("_")]
+    assert [name for name in public if not re.search(rf"\b{name}\b", text) and not is_error(name)] == []
+
+
+def is_error(name: str) -> bool:
+    """Errors explain themselves where they happen."""
+    value = getattr(neural_vb, name)
+    return isinstance(value, type) and issubclass(value, (neural_vb.NeuralVBError, Warning))
+
+
+def test_every_argument_of_fit_is_documented() -> None:
+    import inspect
+
+    text = "\n".join(page.read_text() for page in PAGES)
+    arguments = set(inspect.signature(neural_vb.fit).parameters) - {"target"}
+    assert {name for name in arguments if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def test_readme_commands_install_what_setup_offers() -> None:
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^```sh\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
+    assert commands == [
+        "python -m venv .venv && . .venv/bin/activate && pip install . && neural-vb demo",
+        "pip install '.[test]' && pytest",
+    ]
