@@ -33,7 +33,6 @@ from neural_vb.errors import (
     SupportError,
     TargetShapeError,
     TargetValueError,
-    TargetValueWarning,
     UnsupportedError,
 )
 
@@ -74,7 +73,6 @@ __all__ = [
     "SupportError",
     "TargetShapeError",
     "TargetValueError",
-    "TargetValueWarning",
     "TrainingConfig",
     "UnsupportedError",
     "__version__",

@@ -6,10 +6,25 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'tau'?)``, or nothing when no known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """Advise on a misspelt name: the closest known one, else the known ones."""
+    known = list(dict.fromkeys(known))
+    close = closest(name, known)
+    return f"did you mean {close!r}?" if close else f"choose from {listed(known)}"
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, letter case aside; None when none is much like it."""
+    lower = {option.lower(): option for option in known}
+    matches = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
+    return lower[matches[0]] if matches else None
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def first_line(error: BaseException) -> str:

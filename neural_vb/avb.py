@@ -75,12 +75,11 @@ def losses(
         num_samples: S.
         seed: stateless seed [2].
     """
-    sampler_seed, contrast_seed = tf.unstack(mixtures.split_seed(seed, 2))
-    proposal = parts.sampler(parameters["sampler"], num_samples, x, sampler_seed)
+    proposal = parts.sampler(parameters["sampler"], num_samples, x, mixtures.fold_in(seed, 1))
     z = proposal.z
     draws = tf.stop_gradient(z)
     contrast = parts.contrast(parameters["contrast"], x)
-    contrast_draws = tf.stop_gradient(contrast.sample(num_samples, contrast_seed))
+    contrast_draws = tf.stop_gradient(contrast.sample(num_samples, mixtures.fold_in(seed, 2)))
 
     log_p = log_prob(z, x)
     finite = tf.math.is_finite(log_p)

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb._text import did_you_mean, first_line
+from neural_vb._text import first_line, suggestion
 from neural_vb._types import Draws, Tensor
 from neural_vb.errors import BijectorError, DtypeError, EventShapeError
 
@@ -321,8 +321,8 @@ def _bijectors(bijector: Any, names: tuple[str, ...] | None) -> tuple[Any, ...]:
             if key not in names:
                 raise BijectorError(
                     expected=f"bijectors for parts of event_shape, {list(names)}",
-                    got=f"one for {key!r}{did_you_mean(str(key), names)}",
-                    fix="use the names of event_shape as keys; a part without a bijector is unconstrained",
+                    got=f"one for {key!r}",
+                    fix=f"use the names of event_shape as keys, none for a free part: {suggestion(key, names)}",
                 )
         chosen = tuple(bijector.get(name) for name in names)
     elif bijector is None:

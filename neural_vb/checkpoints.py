@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,11 +119,12 @@ def load(path: str | Path, target: Target, *, supplied: Mapping[str, Any] | None
     folder = Path(path)
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        with np.load(folder / "tensors.npz", allow_pickle=False) as archive:
+        # NumPy leaves a damaged file open when it is given its name.
+        with (folder / "tensors.npz").open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
     except FileNotFoundError as error:
         raise _bad(folder, f"no file {Path(error.filename).name}") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _bad(folder, f"unreadable: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != "neural_vb posterior":
         raise _bad(folder, "a manifest of something else")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +14,21 @@ import tensorflow as tf
 from neural_vb.errors import CompilationWarning, NeuralVBError
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def quiet_tracing() -> Iterator[None]:
+    """Hold back TensorFlow's advice on tracing: it is about code that the user neither sees nor can change."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not any(text in str(record.msg) for text in ("tf.function retracing", "Using a while_loop"))
+
+    tensorflow_logger = logging.getLogger("tensorflow")
+    tensorflow_logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        tensorflow_logger.removeFilter(keep)
 
 
 class Compiled:
@@ -28,7 +45,8 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], *, jit_compile: bool) -> None:
         self._function = function
         self.jit_compile = jit_compile
-        self._compiled = tf.function(function, jit_compile=jit_compile, autograph=False)
+        # TensorFlow counts traces by code object, and would warn of the fifth posterior; a partial has none.
+        self._compiled = tf.function(functools.partial(function), jit_compile=jit_compile, autograph=False)
 
     def __call__(self, *arguments: Any) -> Any:
         if not self.jit_compile:
@@ -47,5 +65,5 @@ class Compiled:
                 stacklevel=2,
             )
             self.jit_compile = False
-            self._compiled = tf.function(self._function, autograph=False)
+            self._compiled = tf.function(functools.partial(self._function), autograph=False)
             return self._compiled(*arguments)

@@ -1,13 +1,13 @@
-"""Structures of draws: names, elements such as ``theta[0]``, and help with misspelt names. Pure NumPy."""
+"""Structures of draws: names, and elements such as ``theta[0]``. Pure NumPy."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from neural_vb._text import listed, suggestion
 from neural_vb.errors import ConfigurationError, DataError
 
 UNNAMED = "z"  # the name given to draws that are one plain array
@@ -74,7 +74,7 @@ def columns(draws: Any, *, var_names: Sequence[str] | str | None = None) -> dict
     wanted = [var_names] if isinstance(var_names, str) else list(var_names)
     if not wanted:
         raise ConfigurationError(
-            expected="at least one name in `var_names`", got="an empty list", fix=f"choose from {_listed(split)}"
+            expected="at least one name in `var_names`", got="an empty list", fix=f"choose from {listed(split)}"
         )
     chosen: dict[str, np.ndarray] = {}
     for name in wanted:
@@ -86,26 +86,6 @@ def columns(draws: Any, *, var_names: Sequence[str] | str | None = None) -> dict
             )
         chosen.update(split.get(name) or {name: everything[name]})
     return chosen
-
-
-def suggestion(name: object, known: Iterable[str]) -> str:
-    """Advise on a misspelt name: the closest known one, else the known ones."""
-    known = list(dict.fromkeys(known))
-    close = closest(name, known)
-    return f"did you mean {close!r}?" if close else f"choose from {_listed(known)}"
-
-
-def closest(name: object, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, letter case aside; None when none is much like it."""
-    lower = {option.lower(): option for option in known}
-    matches = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
-    return lower[matches[0]] if matches else None
-
-
-def _listed(names: Iterable[str], limit: int = 12) -> str:
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -91,9 +91,5 @@ class CompilationWarning(NeuralVBWarning):
     """XLA could not compile the target; training falls back to the plain graph."""
 
 
-class TargetValueWarning(NeuralVBWarning):
-    """The log density is not finite at some points far from the start; they are skipped."""
-
-
 class ImportanceWarning(NeuralVBWarning):
     """Importance weights were asked for where they are unreliable."""

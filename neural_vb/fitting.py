@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,9 +17,11 @@ from neural_vb import checkpoints, contrasts, critics, preflight, ratio_losses, 
 from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Target
 from neural_vb._version import __version__
 from neural_vb.avb import Parts
+from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.posterior import Posterior
-from neural_vb.targets import as_target
+from neural_vb.priors import JointPrior
+from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.warm_start import WarmStart, dispersed_points, warm_start
 from neural_vb.whitening import WhitenedTarget
@@ -27,6 +29,7 @@ from neural_vb.whitening import WhitenedTarget
 NUM_POINTS = 64
 
 
+@quiet_tracing()
 def fit(
     target: Any,
     data: Mapping[str, Any] | None = None,
@@ -83,14 +86,14 @@ def fit(
         )
     seed, config = int(seed), config or TrainingConfig()
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
-    earlier = start if isinstance(start, Posterior) else None
-    points, moments = _start(given, None if earlier is not None else start, seed)
+    points, num_starts, moments = _start(given, start, seed)
     with _Progress(enabled=progress) as bar:
         bar.stage("check")
         examination = preflight.examine(given, points, seed=seed)
         trained_target = examination.target
-        if earlier is not None:
-            warm, parts, parameters = _continue(earlier, trained_target, config)
+        if isinstance(start, Posterior):
+            _refuse_parts(sampler=sampler, critic=critic, contrast=contrast)
+            warm, parts, parameters = _continue(start, trained_target, config)
         else:
             warm = warm_start(
                 trained_target,
@@ -98,6 +101,7 @@ def fit(
                 points=points,
                 seed=seed,
                 jit_compile=config.jit_compile,
+                num_starts=num_starts,
                 moments=moments,
                 report=bar.stage,
             )
@@ -120,7 +124,7 @@ def fit(
             warm_start=warm.numbers,
             jit_compile=warm.jit_compile,
         )
-    versions = _versions(warm.jit_compile)
+    versions = _versions(warm.jit_compile, trained_target.dtype)
     return Posterior(
         parts,
         trained.parameters,
@@ -160,8 +164,9 @@ def load(
     dtype = record.versions.get("target_dtype", given.dtype.name)
     if dtype != given.dtype.name and hasattr(given, "with_dtype"):
         record = record._replace(whitened=replace(record.whitened, target=given.with_dtype(tf.as_dtype(dtype))))
+    parts = replace(record.parts, contrast=_resolve(record.parts.contrast, record.whitened))
     return Posterior(
-        record.parts,
+        parts,
         record.parameters,
         record.whitened,
         record.history,
@@ -173,15 +178,36 @@ def load(
     )
 
 
-def _start(target: Target, start: Any, seed: int) -> tuple[Array, tuple[Array, Array] | None]:
-    """Starting points [N, D], and the moments of the user's draws when ``start`` is some."""
+class _Start(NamedTuple):
+    """Where to begin.
+
+    Attributes:
+        points: [N, D], at which the target is examined.
+        num_starts: of them, from which modes are looked for.
+        moments: of the user's draws, when there are some.
+    """
+
+    points: Array
+    num_starts: int = 10
+    moments: tuple[Array, Array] | None = None
+
+
+def _start(target: Target, start: Any, seed: int) -> _Start:
+    points = dispersed_points(target.event_size, NUM_POINTS, seed=seed)
     if start is None:
-        points = dispersed_points(target.event_size, NUM_POINTS, seed=seed)
         prior = getattr(target, "starting_points", None)
         if prior is not None:
             half = NUM_POINTS // 2
             points[1::2] = prior(half, seed).numpy()
-        return points, None
+        return _Start(points)
+    if isinstance(start, Posterior):
+        if start.target.event_size != target.event_size:
+            raise StartError(
+                expected=f"an earlier posterior of {target.event_size} unconstrained dimensions",
+                got=f"one of {start.target.event_size}",
+                fix="pass a posterior of the same model, or leave start= out",
+            )
+        return _Start(start.sample_unconstrained(NUM_POINTS, seed=seed))
     unconstrain = getattr(target, "unconstrain", None)
     if unconstrain is None:
         raise UnsupportedError(
@@ -195,7 +221,8 @@ def _start(target: Target, start: Any, seed: int) -> tuple[Array, tuple[Array, A
             fix="move it off the boundary of its support",
         )
     if z.ndim == 1:
-        return z[np.newaxis], None
+        # At an optimum the gradient is zero: the examination wants points around it too. Only the first is a start.
+        return _Start(z + 1e-3 * np.maximum(np.abs(z), 1.0) * points, num_starts=1)
     if z.ndim != 2 or len(z) < 2 * target.event_size + 2:
         raise StartError(
             expected=f"one point, or at least {2 * target.event_size + 2} draws of {target.event_size} dimensions",
@@ -212,17 +239,21 @@ def _start(target: Target, start: Any, seed: int) -> tuple[Array, tuple[Array, A
             got="a singular covariance",
             fix="pass more varied draws, or a single point",
         ) from error
-    return z[:NUM_POINTS], (z.mean(0), scale_tril)
+    return _Start(z[:NUM_POINTS], moments=(z.mean(0), scale_tril))
+
+
+def _refuse_parts(**parts: Any) -> None:
+    for name, part in parts.items():
+        if part is not None:
+            raise ConfigurationError(
+                expected=f"no `{name}` with an earlier posterior as start, whose parts are trained on",
+                got=f"{name}={type(part).__name__}(...)",
+                fix=f"leave `{name}` out, or pass draws: start=posterior.sample(...)",
+            )
 
 
 def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tuple[WarmStart, Parts, Parameters]:
     """Coordinates, parts and parameters of an earlier posterior, for more steps or other data of the same shape."""
-    if earlier.target.event_size != target.event_size:
-        raise StartError(
-            expected=f"an earlier posterior of {target.event_size} unconstrained dimensions",
-            got=f"one of {earlier.target.event_size}",
-            fix="pass a posterior of the same model, or leave start= out",
-        )
     numbers = dict(earlier.history.warm_start)
     base = Base(np.zeros(1), np.zeros((1, target.event_size)), np.eye(target.event_size)[None])
     jit_compile = config.jit_compile and earlier.versions.get("jit_compile", "True") == "True"
@@ -243,7 +274,9 @@ def _resolve(contrast: Contrast, target: WhitenedTarget) -> Contrast:
     """A prior contrast in the target's coordinates; others as they are."""
     if not isinstance(contrast, contrasts.Prior):
         return contrast
-    distribution = contrast.distribution or getattr(target.target, "prior", None)
+    distribution = contrast.distribution
+    if distribution is None and isinstance(target.target, JointTarget):
+        distribution = JointPrior(target.target)
     if distribution is None:
         raise UnsupportedError(
             expected="a prior to contrast with",
@@ -254,7 +287,7 @@ def _resolve(contrast: Contrast, target: WhitenedTarget) -> Contrast:
     return contrasts.Prior(distribution, tuple(whitening.shift), tuple(map(tuple, whitening.scale_tril)))
 
 
-def _versions(jit_compile: bool) -> dict[str, str]:
+def _versions(jit_compile: bool, target_dtype: tf.DType) -> dict[str, str]:
     device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return {
         "neural_vb": __version__,
@@ -264,6 +297,7 @@ def _versions(jit_compile: bool) -> dict[str, str]:
         "python": platform.python_version(),
         "device": device,
         "jit_compile": str(jit_compile),
+        "target_dtype": target_dtype.name,
     }
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from neural_vb._text import closest, suggestion
 from neural_vb._version import __version__
-from neural_vb.draws import closest, named, suggestion
+from neural_vb.draws import named
 from neural_vb.errors import ConfigurationError, DataError, MissingDependencyError
 
 SAMPLE_AXES = ("chain", "draw")

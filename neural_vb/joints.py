@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb._text import did_you_mean, first_line
+from neural_vb._text import first_line, suggestion
 from neural_vb._types import Array, Seed, Tensor
 from neural_vb.errors import DataError, DtypeError, LatentError, TargetShapeError
 
@@ -60,7 +60,7 @@ class PinnedJoint:
 
     def pack(self, parts: Sequence[Any]) -> Any:
         """Latent parts in order -> the structure that TFP uses for them."""
-        return _pack(self.pinned.dtype, dict(zip(self.latent_names, parts, strict=True)))
+        return pack(self.pinned.dtype, dict(zip(self.latent_names, parts, strict=True)))
 
     def unpack(self, structure: Any) -> tuple[Any, ...]:
         """The structure that TFP uses -> latent parts in order."""
@@ -85,7 +85,7 @@ class PinnedJoint:
         def one(draw: Mapping[str, Tensor]) -> dict[str, Tensor]:
             # One draw at a time: without an axis of draws plain and AutoBatched joints are the same.
             known = {**draw, **_tensors(self.observed)}
-            values = _pack(self.joint.dtype, {name: known[name] for name in unpack(self.joint, self.joint.dtype)})
+            values = pack(self.joint.dtype, {name: known[name] for name in unpack(self.joint, self.joint.dtype)})
             distributions, _ = self.joint.sample_distributions(value=values, seed=(0, 0))
             parts = unpack(self.joint, distributions)
             return {name: _pointwise(parts[name], value) for name, value in _tensors(self.observed).items()}
@@ -119,7 +119,6 @@ def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
             fix="leave the parts to infer out of `data`",
         )
     _check_batch(joint, names)
-    _mend_pad()
     distributions = _distributions(joint)
     for name in latent:
         _check_latent(name, distributions[name])
@@ -150,8 +149,8 @@ def sample_observables(joint: Any, latents: Mapping[str, Tensor], seed: Seed) ->
         if name not in names:
             raise LatentError(
                 expected=f"a joint with the latent part {name!r}",
-                got=f"one with the parts {list(names)}{did_you_mean(name, names)}",
-                fix="keep the names of the latent parts when you change the joint",
+                got=f"one with the parts {list(names)}",
+                fix=f"keep the names of the latent parts when you change the joint: {suggestion(name, names)}",
             )
         if not value.shape[1:].is_compatible_with(shapes[name]):
             raise LatentError(
@@ -175,7 +174,7 @@ def sample_parts(joint: Any, num_draws: int, seed: Seed, *, known: Mapping[str, 
     seeds = tf.unstack(tfp.random.split_seed(stateless(seed), n=len(names)))
     for name, part_seed in zip(names, seeds, strict=True):
         if values[name] is None:
-            structure = _pack(joint.dtype, values)
+            structure = pack(joint.dtype, values)
             # The int seed is for draws that are thrown away: only the distribution given its ancestors is used.
             distribution = unpack(joint, joint.sample_distributions(value=structure, seed=0)[0])[name]
             rank = distribution.batch_shape.rank + distribution.event_shape.rank
@@ -229,8 +228,8 @@ def _observed(joint: Any, names: tuple[str, ...], data: Mapping[str, Any] | None
         if name not in names:
             raise DataError(
                 expected=f"data for parts of the joint, {list(names)}",
-                got=f"data for {name!r}{did_you_mean(str(name), names)}",
-                fix="use the joint's names as keys",
+                got=f"data for {name!r}",
+                fix=f"use the joint's names as keys: {suggestion(name, names)}",
             )
     shapes, dtypes = unpack(joint, joint.event_shape), unpack(joint, joint.dtype)
     return {
@@ -354,7 +353,7 @@ def _pointwise(distribution: Any, value: Tensor) -> Tensor:
     return tf.broadcast_to(log_prob, rows)
 
 
-def _pack(like: Any, parts: Mapping[str, Any]) -> Any:
+def pack(like: Any, parts: Mapping[str, Any]) -> Any:
     """Parts by name, in the joint's order -> a structure of the same kind as ``like``."""
     if isinstance(like, dict):
         return type(like)(parts)
@@ -375,7 +374,8 @@ def _mend_pad() -> None:
     """Let TFP 0.25 build ``SoftmaxCentered`` (the simplex) on NumPy 2.4, which dropped ``np.reshape(newshape=...)``.
 
     Only the name ``np`` inside ``tfp.bijectors.pad`` is replaced; NumPy is untouched. Upstream: tensorflow/probability,
-    ``bijectors/pad.py``, ``np.reshape(axis_, newshape=[-1])``.
+    ``bijectors/pad.py``, ``np.reshape(axis_, newshape=[-1])``. Done on import, for a user builds the bijector first:
+    in ``neural_vb.fit(..., bijector=tfb.SoftmaxCentered())`` Python looks up ``fit``, and so comes here, before that.
     """
     from tensorflow_probability.python.bijectors import pad
 
@@ -390,3 +390,6 @@ class _NumPyWithNewshape:
     @staticmethod
     def reshape(array: Any, newshape: Any) -> Any:
         return np.reshape(array, newshape)
+
+
+_mend_pad()

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from neural_vb import drawing, smoothing
+from neural_vb._text import suggestion
 from neural_vb.drawing import DRAWS, INK, REFERENCE, SHADE, THIRD
-from neural_vb.draws import columns, suggestion
+from neural_vb.draws import columns
 from neural_vb.errors import ConfigurationError, DataError
 from neural_vb.smoothing import Limits
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from neural_vb import checkpoints, inference_data, plots
 from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, Tensor
 from neural_vb.avb import Parts
+from neural_vb.compilation import quiet_tracing
 from neural_vb.diagnostics import summaries
 from neural_vb.draws import UNNAMED
 from neural_vb.errors import ConfigurationError, DataError, UnsupportedError
@@ -105,10 +106,12 @@ class Posterior:
                 )
         return named | extra
 
+    @quiet_tracing()
     def log_prob(self, draws: Draws) -> Array:
         """The target's unnormalised log density of draws, in unconstrained space, Jacobian included: [S], nats."""
         return self._evaluation.log_p(self._unconstrain(draws))
 
+    @quiet_tracing()
     def log_prob_estimate(self, draws: Draws) -> Array:
         """Estimate of log q of draws, in unconstrained space, Jacobian included: log r + T, [S], nats.
 
@@ -134,7 +137,8 @@ class Posterior:
     @cached_property
     def elbo(self) -> Estimate:
         """E_q[log p - log r - T] on fresh draws, nats. An estimate, no bound: it may exceed log Z."""
-        return self._evaluation.elbo(SUMMARY_DRAWS, self.seed + 1)
+        with quiet_tracing():
+            return self._evaluation.elbo(SUMMARY_DRAWS, self.seed + 1)
 
     def summary(
         self, num_draws: int = SUMMARY_DRAWS, *, seed: int = 0, quantiles: Sequence[float] | None = None
@@ -156,6 +160,7 @@ class Posterior:
         ]
         return "\n".join(lines)
 
+    @quiet_tracing()
     def predict(self, num_draws: int = 1_000, *, seed: int = 0, joint: Any = None) -> dict[str, Array]:
         """Posterior predictive draws of the observed parts; with ``joint``, of a changed model, for new inputs.
 
@@ -171,7 +176,8 @@ class Posterior:
             UnsupportedError: the posterior is not that of a joint distribution.
         """
         target = self._joint_target("posterior predictive draws")
-        latents = {name: self.sample(num_draws, seed=seed)[name] for name in target.latent_names}
+        draws = self.sample(num_draws, seed=seed)
+        latents = {name: draws[name] for name in target.latent_names}
         return {name: np.asarray(v) for name, v in target.posterior_predictive(latents, seed + 1, joint=joint).items()}
 
     def _joint_target(self, what: str) -> Any:
@@ -183,6 +189,7 @@ class Posterior:
             )
         return self.target
 
+    @quiet_tracing()
     def to_arviz(
         self,
         num_draws: int = 4_000,

@@ -6,6 +6,7 @@ it is finite, whether its gradient exists, whether it falls towards infinity, an
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 
@@ -24,8 +25,9 @@ from neural_vb.errors import (
     SupportError,
     TargetShapeError,
     TargetValueError,
-    TargetValueWarning,
 )
+
+logger = logging.getLogger(__name__)
 
 PRECISION_TOLERANCE = 0.01  # nats
 FLOAT32_EPSILON = 6e-8
@@ -39,7 +41,8 @@ class Examination:
         target: in the precision it should be trained in.
         precise_target: in float64 if it accepts that, for the warm start; else the target as given.
         finite_fraction: of the points examined.
-        notes: sentences worth telling the user.
+        notes: sentences worth telling the user; also logged. Values that are not finite far from the start are one
+            of them and no warning: ordinary models overflow there.
     """
 
     target: Target
@@ -136,7 +139,6 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
         DtypeError: the target mixes dtypes.
 
     Warns:
-        TargetValueWarning: non-finite values or gradients at far points.
         PrecisionWarning: float32 is too coarse and float64 is not accepted.
     """
     points = np.asarray(points, np.float64)
@@ -148,6 +150,8 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     notes += _check_values(chosen, points, values, near, labels)
     notes += _check_gradients(chosen, points, values, gradients, near, labels)
     _check_tails(precise, points, labels, seed)
+    for note in notes:
+        logger.info("%s", note)
     return Examination(chosen.target, precise.target, float(np.isfinite(values).mean()), tuple(notes))
 
 
@@ -269,9 +273,7 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
     found = ", ".join(f"{kind} at {int(hits.sum())}" for kind, hits in kinds.items() if hits.any())
     found += f" of {len(values)} points"
     if finite[near].all():
-        note = f"log p is not finite far from the start ({found}, all in the farther half); such points are skipped."
-        warnings.warn(note, TargetValueWarning, stacklevel=3)
-        return [note]
+        return [f"log p is not finite far from the start ({found}, all in the farther half); such points are skipped."]
     start = "start=... at a point where log p is finite"
     if kinds["+inf"][near].any():
         fix = f"look for a division by zero or an overflow in log_prob, or pass {start}"
@@ -301,9 +303,7 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
             fix="map the support with a bijector (tfb.SoftmaxCentered for a simplex, tfb.Ascending for an order, "
             f"tfb.FillScaleTriL for a covariance factor), or pass {start}",
         )
-    note = f"log p is not finite at some points near the start ({found}); such points are skipped."
-    warnings.warn(note, TargetValueWarning, stacklevel=3)
-    return [note]
+    return [f"log p is not finite at some points near the start ({found}); such points are skipped."]
 
 
 def _check_gradients(
@@ -336,9 +336,9 @@ def _check_gradients(
             fix="remove tf.round, tf.sign, tf.floor, tf.argmax, integer casts and tf.stop_gradient from their way",
         )
     if broken.any():
-        note = f"the gradient is not finite at {int(broken.any(1).sum())} points far from the start; they are skipped."
-        warnings.warn(note, TargetValueWarning, stacklevel=3)
-        return [note]
+        return [
+            f"the gradient is not finite at {int(broken.any(1).sum())} points far from the start; they are skipped."
+        ]
     return []
 
 

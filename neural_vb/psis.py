@@ -41,7 +41,7 @@ def smooth(log_ratios: Array) -> SmoothedWeights:
 
 
 def _psislw() -> Callable[[Array], tuple[Array, Array]]:
-    """ArviZ 0.x has `arviz.psislw`; ArviZ 1.x keeps it in `arviz_stats.base`."""
+    """ArviZ 0.x has `arviz.psislw`; ArviZ 1.x keeps one in `arviz_stats.base`, which wants the ratios negated."""
     try:
         import arviz
     except ImportError as error:
@@ -54,4 +54,4 @@ def _psislw() -> Callable[[Array], tuple[Array, Array]]:
         return lambda ratios: arviz.psislw(ratios)
     from arviz_stats.base import array_stats
 
-    return lambda ratios: array_stats.psislw(ratios)
+    return lambda ratios: array_stats.psislw(-ratios)

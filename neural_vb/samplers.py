@@ -44,12 +44,9 @@ class ResidualSampler:
         """Draws z [S, B, D] and the log probability of their components [S, B]."""
         num_conditions = 1 if x is None else tf.shape(x)[0]
         event_size = parameters["base"]["means"].shape[-1]
-        shape = tf.stack([num_samples, num_conditions])
-        noise_seed, choice_seed = tf.unstack(mixtures.split_seed(seed, 2))
-        noise = tf.random.stateless_normal(
-            tf.concat([shape, [event_size + self.extra_noise]], 0), noise_seed, alg="philox"
-        )
-        chosen, log_choice = mixtures.choose(parameters["base"], shape, choice_seed)
+        noise = mixtures.normal(tf.stack([num_samples, num_conditions]), 1 + event_size + self.extra_noise, seed)
+        chosen, log_choice = mixtures.choose(parameters["base"], noise[..., 0])
+        noise = noise[..., 1:]
         base_draws = mixtures.transform(parameters["base"], noise[..., :event_size], chosen)
         inputs = noise if chosen.shape[-1] == 1 else tf.concat([base_draws, noise], -1)
         correction = self.network(parameters["network"], join_condition(inputs, x))

@@ -14,9 +14,12 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from neural_vb._types import Seed, Tensor
-from neural_vb.mixtures import split_seed
+from neural_vb.mixtures import fold_in, normal
 
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+_STRIDE = 1_024  # random streams of a stage: more than its moves
 
 
 class Particles(NamedTuple):
@@ -103,11 +106,11 @@ def sample(
 
     def leap(state: _State, beta: Tensor, seed: Tensor) -> _State:
         """One Hamiltonian transition of all particles at temperature beta."""
-        momentum_seed, accept_seed, length_seed = tf.unstack(split_seed(seed, 3))
-        momentum = tf.random.stateless_normal(tf.shape(state.u), momentum_seed, alg="philox")
-        length = tf.random.stateless_uniform(
-            [], length_seed, minval=(num_leapfrog + 1) // 2, maxval=num_leapfrog + 1, dtype=tf.int32, alg="philox"
-        )
+        noise = normal([num_particles + 1], event_size + 1, seed)
+        uniform = 0.5 * tf.math.erfc(-noise[:, 0] / math.sqrt(2.0))
+        momentum, accept = noise[:-1, 1:], uniform[:-1]
+        shortest = (num_leapfrog + 1) // 2
+        length = shortest + tf.cast(uniform[-1] * (num_leapfrog + 1 - shortest), tf.int32)
 
         def force(u: Tensor, gradient: Tensor) -> Tensor:
             return beta * gradient - (1.0 - beta) * u / scale**2
@@ -130,8 +133,7 @@ def sample(
 
         log_ratio = energy(u, log_prob, p) - energy(state.u, state.log_prob, momentum)
         log_ratio = tf.where(tf.math.is_finite(log_ratio), log_ratio, -math.inf)
-        uniform = tf.random.stateless_uniform(tf.shape(log_ratio), accept_seed, alg="philox")
-        accepted = tf.math.log(uniform) < log_ratio
+        accepted = tf.math.log(accept) < log_ratio
         acceptance = tf.reduce_mean(tf.exp(tf.minimum(log_ratio, 0.0)))
         return state._replace(
             u=tf.where(accepted[:, None], u, state.u),
@@ -146,8 +148,8 @@ def sample(
         beta = next_beta(increments, state.beta)
         log_weights = (beta - state.beta) * increments
         total = tf.reduce_logsumexp(log_weights)
-        resample_seed, move_seed = tf.unstack(split_seed(seed + tf.stack([0, state.stage]), 2))
-        uniform = tf.random.stateless_uniform([], resample_seed, alg="philox")
+        stage_seed = fold_in(seed, _STRIDE * (state.stage + 1))
+        uniform = tf.random.stateless_uniform([], stage_seed, alg="philox")
         positions = (tf.range(num_particles, dtype=tf.float32) + uniform) / num_particles
         ancestors = tf.searchsorted(tf.cumsum(tf.exp(log_weights - total)), positions)
         ancestors = tf.minimum(ancestors, num_particles - 1)
@@ -162,11 +164,11 @@ def sample(
         moves = tf.where(beta < 1.0, num_moves, num_final_moves)
 
         def move(i: Tensor, state: _State) -> tuple[Tensor, _State]:
-            return i + 1, leap(state, beta, move_seed + tf.stack([0, i]))
+            return i + 1, leap(state, beta, fold_in(stage_seed, i + 1))
 
         return tf.while_loop(lambda i, _: i < moves, move, (tf.constant(0), state))[1]
 
-    u = scale * tf.random.stateless_normal([num_particles, event_size], seed, alg="philox")
+    u = scale * normal([num_particles], event_size, seed)
     log_prob, gradient = value_and_gradient(u)
     step_size = tf.constant(0.5 * min(1.0, event_size**-0.25))
     start = _State(u, log_prob, gradient, tf.zeros([]), step_size, tf.zeros([]), tf.constant(0), tf.zeros([]))

@@ -51,22 +51,24 @@ class TrainingConfig:
         average_decay: decay of the exponential average of the parameters.
         window: steps per metrics window; also per compiled call.
         plateau_windows: windows on each side of the plateau test.
+        plateau_tolerance: change of the ELBO, in nats, that counts as none however small its standard error is.
         ramp_steps: steps over which the sampler's rate rises from zero, while the critic learns the start.
         jit_compile: compile with XLA; falls back to the plain graph, with a warning, when a target cannot be compiled.
     """
 
-    max_steps: int = 6_000
-    min_steps: int = 1_000
+    max_steps: int = 5_000
+    min_steps: int = 1_500
     decay_steps: int = 1_500
     batch_size: int = 256
-    sampler_rate: float = 3e-4
-    critic_rate: float = 2e-3
-    contrast_rate: float = 2e-3
+    sampler_rate: float = 5e-4
+    critic_rate: float = 3e-3
+    contrast_rate: float = 3e-3
     beta_1: float = 0.5
     beta_2: float = 0.999
     average_decay: float = 0.998
-    window: int = 200
+    window: int = 250
     plateau_windows: int = 3
+    plateau_tolerance: float = 0.01
     ramp_steps: int = 300
     jit_compile: bool = True
 
@@ -75,6 +77,7 @@ class TrainingConfig:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("max_steps", "min_steps", "ramp_steps"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
+        self._require("plateau_tolerance", 0 <= self.plateau_tolerance < math.inf, "at least 0 and finite")
         for name in ("sampler_rate", "critic_rate", "contrast_rate"):
             self._require(name, 0 < getattr(self, name) < math.inf, "positive and finite")
         for name in ("beta_1", "beta_2", "average_decay"):
@@ -306,7 +309,7 @@ class _Log:
         monte_carlo = np.mean([row["elbo_standard_error"] ** 2 for row in self.rows[-2 * width :]])
         scatter = 0.5 * (earlier.var(ddof=1) + later.var(ddof=1)) if width > 1 else 0.0
         standard_error = math.sqrt(2.0 * max(scatter, monte_carlo) / width)
-        return bool(abs(later.mean() - earlier.mean()) < standard_error)
+        return bool(abs(later.mean() - earlier.mean()) < max(standard_error, self.config.plateau_tolerance))
 
     def start_decay(self) -> None:
         self.decay_start = self.step

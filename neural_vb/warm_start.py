@@ -307,13 +307,12 @@ def _settle(
         )
     first_scale = np.abs(current.z - np.median(current.z, 0)).mean(0)
     for _ in range(MAX_ROUNDS):
-        base = gaussian_mixture.moments(current.z)
-        shift, scale_tril = base.means[0], base.scale_trils[0]
+        whitening = _moments(current)
         noise = np.linalg.solve(current.whitening.scale_tril, (current.z - current.whitening.shift).T)
         moved = np.abs(noise.mean(1)).max() > 0.5 or np.abs(np.log(noise.std(1))).max() > 0.35
         if not moved:
             break
-        following = runner(shift, scale_tril)
+        following = runner(whitening.shift, whitening.scale_tril)
         if following.log_evidence < current.log_evidence - 1.0:
             break
         current = following
@@ -326,8 +325,7 @@ def _settle(
                 fix="add a proper prior for that parameter",
             )
     report("mixture")
-    base = gaussian_mixture.moments(current.z)
-    whitening = Whitening(base.means[0], base.scale_trils[0])
+    whitening = _moments(current)
     target = WhitenedTarget(runner.target, whitening, current.log_evidence)
     u = whitening.to_u(current.z)
     log_density, score = target.value_and_gradient(tf.constant(u, tf.float32))
@@ -344,3 +342,17 @@ def _settle(
     }
     target = replace(target, max_score=float(tf.reduce_max(tf.norm(score, axis=-1))))
     return WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
+
+
+def _moments(found: _Round) -> Whitening:
+    """Whitening by the particles' moments.
+
+    Taken in whitened coordinates: the shrinkage of correlations by D / N would undo a correlation of .999 outside them.
+    Twice, as those of the round may fit badly.
+    """
+    whitening = found.whitening
+    for _ in range(2):
+        base = gaussian_mixture.moments(whitening.to_u(found.z))
+        shift = whitening.to_z(tf.constant(base.means[0])).numpy()
+        whitening = Whitening(shift, whitening.scale_tril @ base.scale_trils[0])
+    return whitening

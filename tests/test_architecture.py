@@ -41,6 +41,7 @@ FLOORS = {
     "targets": 2,
     "avb": 3,
     "preflight": 3,
+    "priors": 3,
     "warm_start": 3,
     "evaluation": 4,
     "training": 4,

@@ -7,7 +7,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from neural_vb.draws import closest, columns, named, suggestion
+from neural_vb.draws import columns, named
 from neural_vb.errors import ConfigurationError, DataError
 
 
@@ -71,9 +71,3 @@ def test_unknown_and_no_var_names_are_errors() -> None:
         columns(draws, var_names="sigma")
     with pytest.raises(ConfigurationError, match="an empty list"):
         columns(draws, var_names=[])
-
-
-def test_suggestions() -> None:
-    assert closest("TAU", ["mu", "tau"]) == "tau"
-    assert closest("q", ["mu", "tau"]) is None
-    assert suggestion("q", [f"v{index}" for index in range(20)]).endswith("v11 and 8 more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +20,6 @@ from neural_vb.errors import (
     SupportError,
     TargetShapeError,
     TargetValueError,
-    TargetValueWarning,
 )
 from neural_vb.preflight import Examination, examine, precision_gap
 from neural_vb.targets import JointTarget, LogProbTarget
@@ -174,15 +174,42 @@ def test_the_same_target_with_its_bijector_passes() -> None:
     assert isinstance(found, Examination)
 
 
-def test_far_points_are_counted_skipped_and_reported() -> None:
+@pytest.mark.parametrize(("kind", "value"), [("NaN", np.nan), ("+inf", np.inf), ("-inf", -np.inf)])
+def test_far_points_are_counted_and_reported_without_a_warning(
+    kind: str, value: float, caplog: pytest.LogCaptureFixture
+) -> None:
     def log_prob(z: tf.Tensor) -> tf.Tensor:
-        return normal(z) + tf.where(tf.norm(z, axis=-1) > 25.0, np.nan, 0.0)
+        return normal(z) + tf.where(tf.norm(z, axis=-1) > 25.0, value, 0.0)
 
     bad = int((np.linalg.norm(points(2), axis=1) > 25.0).sum())
-    with pytest.warns(TargetValueWarning, match=f"NaN at {bad} of 64 points, all in the farther half"):
+    with caplog.at_level(logging.INFO, "neural_vb.preflight"):
         found = look(log_prob)
     assert found.finite_fraction == 1.0 - bad / N
-    assert len(found.notes) == 1
+    assert found.notes == (
+        f"log p is not finite far from the start ({kind} at {bad} of 64 points, all in the farther half); "
+        "such points are skipped.",
+    )
+    assert caplog.messages == list(found.notes)
+
+
+def test_far_gradients_that_are_not_finite_are_a_note() -> None:
+    def log_prob(z: tf.Tensor) -> tf.Tensor:
+        far = tf.norm(z, axis=-1) > 25.0
+        zero = tf.where(far, 0.0, 1.0)
+        return normal(z) + 1e-20 * tf.sqrt(zero * (1.0 + z[:, 0] ** 2))  # d sqrt at zero: infinity times zero
+
+    bad = int((np.linalg.norm(points(2), axis=1) > 25.0).sum())
+    found = look(log_prob)
+    assert found.finite_fraction == 1.0
+    assert found.notes == (f"the gradient is not finite at {bad} points far from the start; they are skipped.",)
+
+
+def test_a_scale_that_overflows_in_the_tails_is_ordinary() -> None:
+    def log_prob(mu: tf.Tensor, tau: tf.Tensor) -> tf.Tensor:
+        return tfd.Normal(0.0, tau).log_prob(mu) - 0.5 * tau**2
+
+    given = {"event_shape": {"mu": [], "tau": []}, "bijector": {"tau": tfb.Exp()}}
+    assert look(log_prob, **given).finite_fraction > 0.5
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from neural_vb.draws import columns, suggestion
+from neural_vb._text import suggestion
+from neural_vb.draws import columns
 from neural_vb.errors import ConfigurationError
 
 MAX_PRINTED_ROWS = 40

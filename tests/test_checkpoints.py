@@ -1,0 +1,281 @@
+"""Saved posteriors: the same draws come back, and every kind of damage has a name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import neural_vb as nvb
+from neural_vb.checkpoints import PARTS
+from neural_vb.errors import ConfigurationError, FileFormatError
+from neural_vb.networks import MLP
+
+tfd = tfp.distributions
+
+
+@pytest.fixture
+def saved(named_posterior: nvb.Posterior, tmp_path: Path) -> Path:
+    named_posterior.save(tmp_path / "named.nvb")
+    return tmp_path / "named.nvb"
+
+
+def normal(z: tf.Tensor) -> tf.Tensor:
+    return -0.5 * tf.reduce_sum(z**2, -1)
+
+
+TINY = nvb.TrainingConfig(max_steps=10, min_steps=0, decay_steps=10, window=10, batch_size=16, jit_compile=False)
+NETWORK = MLP((8,), activation=tf.nn.tanh, output_scale=0.01)
+
+
+def quick(target: Callable = normal, **options: Any) -> nvb.Posterior:
+    options = {"contrast": nvb.contrasts.MomentMatched(), "start": np.zeros(2), "event_shape": [2]} | options
+    options |= {
+        "sampler": nvb.samplers.ResidualSampler(NETWORK, extra_noise=1),
+        "critic": nvb.critics.MLPCritic(NETWORK),
+    }
+    return nvb.fit(target, config=TINY, progress=False, **options)
+
+
+def test_what_is_loaded_is_what_was_saved(
+    saved: Path, named_posterior: nvb.Posterior, named_arguments: dict[str, Any]
+) -> None:
+    again = nvb.load(saved, **named_arguments)
+    before, after = named_posterior.sample(300, seed=1), again.sample(300, seed=1)
+    assert list(before) == list(after) == ["mu", "tau", "ratio"]
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+    np.testing.assert_array_equal(again.log_prob_estimate(after), named_posterior.log_prob_estimate(before))
+    assert again.elbo == named_posterior.elbo
+    for name in ("parts", "status", "seed", "notes", "versions"):
+        assert getattr(again, name) == getattr(named_posterior, name)
+    for name, value in vars(named_posterior.history).items():
+        np.testing.assert_array_equal(getattr(again.history, name), value)
+    assert str(again) == str(named_posterior)
+
+
+def test_a_joint_comes_back_with_its_data(
+    joint_posterior: nvb.Posterior, joint_data: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    joint_posterior.save(str(tmp_path / "joint.nvb"))
+    again = nvb.load(str(tmp_path / "joint.nvb"), joint_posterior.target.joint, joint_data)
+    for name, value in joint_posterior.sample(20, seed=1).items():
+        np.testing.assert_array_equal(again.sample(20, seed=1)[name], value)
+
+
+def test_parts_of_every_kind_come_back(tmp_path: Path) -> None:
+    posterior = quick(ratio_loss=nvb.ratio_losses.lsif, contrast=nvb.contrasts.MomentMatched(diagonal=True, decay=0.9))
+    posterior.save(tmp_path / "parts.nvb")
+    again = nvb.load(tmp_path / "parts.nvb", normal, event_shape=[2])
+    assert again.parts == posterior.parts
+    np.testing.assert_array_equal(again.sample(10), posterior.sample(10))
+
+
+def test_every_public_part_without_code_of_the_users_is_known() -> None:
+    modules = (nvb.samplers, nvb.critics, nvb.contrasts, nvb.networks)
+    public = {
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "initial_parameters")
+    }
+    # A Network is the Protocol; a Prior holds the user's distribution, and is passed again.
+    assert public - {"Network", "Prior"} == set(PARTS)
+
+
+def test_a_target_that_needed_float64_is_loaded_in_float64(tmp_path: Path) -> None:
+    def offset(z: tf.Tensor) -> tf.Tensor:  # normal, but float32 loses it in the difference of large numbers
+        return -0.5 * tf.reduce_sum((1e3 + z) ** 2, -1) + 1e3 * tf.reduce_sum(z, -1)
+
+    posterior = quick(offset)
+    assert posterior.target.dtype == tf.float64
+    posterior.save(tmp_path / "wide.nvb")
+    again = nvb.load(tmp_path / "wide.nvb", offset, event_shape=[2])
+    draws = posterior.sample(10)
+    assert again.target.dtype == tf.float64 and again.sample(10).dtype == draws.dtype == np.float64
+    np.testing.assert_array_equal(again.sample(10), draws)
+    np.testing.assert_array_equal(again.log_prob(draws), posterior.log_prob(draws))
+
+
+def test_a_prior_contrast_is_passed_again(tmp_path: Path) -> None:
+    prior = nvb.contrasts.Prior(tfd.MultivariateNormalDiag([0.0, 0.0], [2.0, 2.0]))
+    posterior = quick(contrast=prior)
+    posterior.save(tmp_path / "prior.nvb")
+    again = nvb.load(tmp_path / "prior.nvb", normal, event_shape=[2], contrast=prior)
+    draws = posterior.sample(10)
+    np.testing.assert_array_equal(again.sample(10), draws)
+    np.testing.assert_array_equal(again.log_prob_estimate(draws), posterior.log_prob_estimate(draws))
+    with pytest.raises(ConfigurationError) as error:
+        nvb.load(tmp_path / "prior.nvb", normal, event_shape=[2])
+    assert str(error.value) == (
+        "Expected the contrast that was fitted, which has a part of your own (Prior); got none. "
+        "Fix: pass contrast=... to load"
+    )
+
+
+@dataclass(frozen=True)
+class OwnCritic:
+    """A critic that is not the package's."""
+
+    inner: nvb.critics.MLPCritic = nvb.critics.MLPCritic(NETWORK)  # noqa: RUF009
+
+    def initial_parameters(self, base: Any, x_size: int, seed: int) -> Any:
+        return self.inner.initial_parameters(base, x_size, seed)
+
+    def __call__(self, parameters: Any, z: tf.Tensor, x: tf.Tensor | None) -> tf.Tensor:
+        return self.inner(parameters, z, x)
+
+
+def test_parts_of_the_users_own_are_passed_again(
+    saved: Path, named_posterior: nvb.Posterior, named_arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    own = replace(named_posterior, parts=replace(named_posterior.parts, critic=OwnCritic(named_posterior.parts.critic)))
+    own.save(tmp_path / "own.nvb")
+    with pytest.raises(
+        ConfigurationError, match=r"Expected the critic that was fitted, which has a part of your own \(O"
+    ):
+        nvb.load(tmp_path / "own.nvb", **named_arguments)
+    again = nvb.load(tmp_path / "own.nvb", **named_arguments, critic=own.parts.critic)
+    draws = own.sample(5)
+    np.testing.assert_array_equal(again.log_prob_estimate(draws), own.log_prob_estimate(draws))
+
+    own = replace(named_posterior, parts=replace(named_posterior.parts, ratio_loss=lambda q, r: 0.0))
+    own.save(tmp_path / "loss.nvb")
+    with pytest.raises(ConfigurationError, match=r"Expected the ratio_loss that was fitted"):
+        nvb.load(tmp_path / "loss.nvb", **named_arguments)
+
+
+def test_a_part_inside_a_part_may_be_the_users_own(
+    named_posterior: nvb.Posterior, named_arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    network = replace(named_posterior.parts.critic.network, activation=lambda x: tf.nn.silu(x))
+    own = replace(named_posterior, parts=replace(named_posterior.parts, critic=nvb.critics.MLPCritic(network)))
+    own.save(tmp_path / "own.nvb")
+    with pytest.raises(ConfigurationError, match=r"Expected the critic that was fitted, .*lambda.*Fix: pass critic="):
+        nvb.load(tmp_path / "own.nvb", **named_arguments)
+
+
+# Damage.
+
+
+def test_nothing_is_overwritten(saved: Path, named_posterior: nvb.Posterior) -> None:
+    before = (saved / "manifest.json").read_bytes()
+    with pytest.raises(ConfigurationError) as error:
+        named_posterior.save(saved)
+    assert str(error.value) == (
+        f"Expected a path where nothing exists yet; got {saved}, which exists. Fix: choose another path, or remove it"
+    )
+    assert (saved / "manifest.json").read_bytes() == before
+
+
+def test_a_path_below_a_file_cannot_be_written(named_posterior: nvb.Posterior, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"that can be written; got .*Fix: choose a writable path"):
+        named_posterior.save(tmp_path / "file" / "below")
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text()) | changes
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def drop(folder: Path, key: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest[key]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], dict[str, Any]]) -> None:
+    with np.load(folder / "tensors.npz") as archive:
+        arrays = dict(archive)
+    np.savez(folder / "tensors.npz", **change(arrays))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "folder missing": (shutil.rmtree, r"no file manifest\.json"),
+    "manifest missing": (lambda f: (f / "manifest.json").unlink(), r"no file manifest\.json"),
+    "tensors missing": (lambda f: (f / "tensors.npz").unlink(), r"no file tensors\.npz"),
+    "manifest cut": (lambda f: truncate(f / "manifest.json"), "unreadable: "),
+    "manifest not text": (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe\x00\x80"), "unreadable: "),
+    "manifest a list": (lambda f: (f / "manifest.json").write_text("[]"), "a manifest of something else"),
+    "another format": (lambda f: edit(f, format="weights"), "a manifest of something else"),
+    "newer schema": (lambda f: edit(f, schema=99, neural_vb="7.0"), "schema 99, not 1; it was written by 7.0"),
+    "no schema": (lambda f: drop(f, "schema"), "schema None, not 1"),
+    "no parts": (lambda f: drop(f, "parts"), "KeyError: 'parts'"),
+    "no status": (lambda f: drop(f, "status"), "KeyError: 'status'"),
+    "strange parts": (
+        lambda f: edit(f, parts={"sampler": {"part": "os.system", "fields": {}}}),
+        "KeyError: 'os.system'",
+    ),
+    "strange status": (lambda f: edit(f, status={"reason": "x"}), "TypeError: "),
+    "tensors cut": (lambda f: truncate(f / "tensors.npz"), "unreadable: "),
+    "a tensor changed": (lambda f: flip(f / "tensors.npz"), "unreadable: "),
+    "tensors empty": (lambda f: (f / "tensors.npz").write_bytes(b""), "unreadable: "),
+    "tensors of something else": (lambda f: (f / "tensors.npz").write_text("hello"), "unreadable: "),
+    "a tensor missing": (lambda f: rewrite(f, lambda a: {k: v for k, v in a.items() if k != "shift"}), "KeyError"),
+    "a parameter missing": (
+        lambda f: rewrite(f, lambda a: {k: v for k, v in a.items() if k != "parameter_0"}),
+        "KeyError: 'parameter_0'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "what"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_named(saved: Path, named_arguments: dict[str, Any], damage: Callable, what: str) -> None:
+    damage(saved)
+    with pytest.raises(FileFormatError, match=what) as error:
+        nvb.load(saved, **named_arguments)
+    assert str(error.value).startswith(f"Expected a folder written by Posterior.save; got {saved} (")
+    assert str(error.value).endswith(". Fix: check the path, or fit and save again")
+
+
+class Exploit:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable, tuple[str]]:
+        return pytest.fail, ("a pickle was executed",)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["file is a pickle", "array of pickled objects"])
+def test_pickles_are_refused(saved: Path, named_arguments: dict[str, Any], whole: bool) -> None:
+    if whole:
+        (saved / "tensors.npz").write_bytes(pickle.dumps(Exploit()))
+    else:
+        rewrite(saved, lambda arrays: arrays | {"shift": np.array([Exploit()], dtype=object)})
+    with pytest.raises(FileFormatError, match=r"unreadable: .*allow_pickle"):
+        nvb.load(saved, **named_arguments)
+
+
+def test_another_event_size_is_named(saved: Path) -> None:
+    with pytest.raises(FileFormatError) as error:
+        nvb.load(saved, normal, event_shape=[3])
+    assert str(error.value) == (
+        "Expected a posterior of 3 unconstrained dimensions, like the target's; "
+        f"got one of 2 in {saved}. Fix: pass the target that was fitted"
+    )
+
+
+def test_files_hold_numbers_and_text_alone(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == ["manifest.json", "tensors.npz"]
+    with np.load(saved / "tensors.npz", allow_pickle=False) as archive:
+        assert {array.dtype.kind for array in dict(archive).values()} <= {"f", "i"}
+    json.loads((saved / "manifest.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
