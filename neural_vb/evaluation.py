@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb._types import Array, Parameters, Seed, Tensor
+from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
 from neural_vb.avb import Parts
 from neural_vb.compilation import Compiled
 from neural_vb.whitening import WhitenedTarget
 
-CHUNK = 16_384
+CHUNK = 32_768
 
 
 class Estimate(NamedTuple):
@@ -79,6 +79,14 @@ class Evaluation:
             return self.target.whitening.to_z(self.parts.sampler(parameters, CHUNK, None, seed).z[:, 0])
 
         return Compiled(draw, jit_compile=self.jit_compile)
+
+    def constrain(self, z: Tensor) -> Draws:
+        """z [n, D] -> structure of draws, in the target's precision."""
+        return self._constrain(tf.cast(z, self.target.target.dtype))
+
+    @cached_property
+    def _constrain(self) -> Compiled:
+        return Compiled(self.target.target.constrain, jit_compile=False)
 
     @cached_property
     def _log_q(self) -> Compiled:

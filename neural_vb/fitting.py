@@ -314,11 +314,11 @@ class _Progress:
         self._bar.close()
 
     def stage(self, name: str) -> None:
-        self._bar.set_description(name)
+        self._bar.set_description_str(name)
         self._bar.refresh()
 
     def window(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._bar.set_description("train" if metrics["rate"] == 1.0 else "settle")
+        self._bar.set_description_str("train" if metrics["rate"] == 1.0 else "settle")
         self._bar.total = int(metrics["last_step"])
         self._bar.set_postfix(elbo=f"{metrics['elbo']:.3f}", critic=f"{metrics['critic_accuracy']:.3f}", refresh=False)
         self._bar.update(step - self._bar.n)

@@ -110,6 +110,7 @@ def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
             got=str({name: dtype.name for name, dtype in floats.items()}),
             fix="build all parameters in the same dtype",
         )
+    _check_batch(joint, names)  # before the data: a batch looks like data of a wrong shape
     observed = _observed(joint, names, data)
     latent = tuple(name for name in names if name not in observed)
     if not latent:
@@ -118,7 +119,6 @@ def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
             got=f"data for all of {list(names)}",
             fix="leave the parts to infer out of `data`",
         )
-    _check_batch(joint, names)
     distributions = _distributions(joint)
     for name in latent:
         _check_latent(name, distributions[name])

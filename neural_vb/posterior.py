@@ -22,7 +22,7 @@ from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.training import History
 from neural_vb.whitening import WhitenedTarget
 
-SUMMARY_DRAWS = 16_384
+SUMMARY_DRAWS = 32_768
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,7 @@ class Posterior:
         return self._evaluation.draws(int(num_draws), int(seed))
 
     def _constrain(self, z: Tensor) -> Draws:
-        draws = self.target.constrain(tf.cast(z, self.target.dtype))
-        draws = tf.nest.map_structure(lambda part: np.asarray(part), draws)
+        draws = tf.nest.map_structure(lambda part: np.asarray(part), self._evaluation.constrain(z))
         if self.derived is None:
             return draws
         extra = {name: np.asarray(value) for name, value in self.derived(draws).items()}

@@ -223,7 +223,7 @@ def _named(error: Exception) -> NeuralVBError:
             "-> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy()",
         )
     mixed = ("float32" in text and "float64" in text) or ("a float tensor" in text and "a double tensor" in text)
-    if mixed or "dtype" in text:
+    if mixed or "dtype" in text or "that does not match type" in text:
         return DtypeError(
             expected="a log density in one dtype",
             got=quoted,
@@ -360,7 +360,7 @@ def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: See
         expected="a density whose mass does not run away to infinity",
         got=got,
         fix="add a proper prior in log_prob, or a bijector onto a bounded support; check the sign of log_prob (it is "
-        "the positive log density, not a loss)",
+        "the positive log density, not a loss); pass start=... where the mass is if it is millions of units wide",
     )
 
 

@@ -62,4 +62,6 @@ class JointPrior:
         joint = self.target.joint
         known = {**latents, **data}
         order = joints.unpack(joint, joint.dtype)
-        return joints.unpack(joint, joint.log_prob_parts(joints.pack(joint.dtype, {name: known[name] for name in order})))
+        return joints.unpack(
+            joint, joint.log_prob_parts(joints.pack(joint.dtype, {name: known[name] for name in order}))
+        )

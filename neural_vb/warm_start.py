@@ -258,18 +258,34 @@ class _Runner:
         self.seed = seed
         self.rounds = 0
 
-        def run(shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor, seed: tf.Tensor) -> smc.Particles:
-            def value_and_gradient(u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                with tf.GradientTape() as tape:
-                    tape.watch(u)
-                    z = tf.matmul(tf.cast(u, tf.float64), scale_tril, transpose_b=True) + shift
-                    log_prob = target.log_prob(tf.cast(z, target.dtype)[:, tf.newaxis])[:, 0]
-                    log_prob = tf.cast(tf.cast(log_prob, tf.float64) - offset, tf.float32)
-                gradient = tape.gradient(log_prob, u)
-                usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
-                return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
+        def value_and_gradient(
+            u: tf.Tensor, shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(u)
+                z = tf.matmul(tf.cast(u, tf.float64), scale_tril, transpose_b=True) + shift
+                log_prob = target.log_prob(tf.cast(z, target.dtype)[:, tf.newaxis])[:, 0]
+                log_prob = tf.cast(tf.cast(log_prob, tf.float64) - offset, tf.float32)
+            gradient = tape.gradient(log_prob, u)
+            usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
+            return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
 
-            return smc.sample(value_and_gradient, target.event_size, seed=seed, num_particles=NUM_PARTICLES)
+        # Traced here, outside the compiled function. Inside it tf.vectorized_map (in every AutoBatched joint) makes a
+        # call whose gradient passes shapes on, TensorFlow then takes all arguments for compile-time constants, and XLA
+        # compiles anew for every start.
+        size = target.event_size
+        specs = [
+            tf.TensorSpec([NUM_PARTICLES, size], tf.float32),
+            tf.TensorSpec([size], tf.float64),
+            tf.TensorSpec([size, size], tf.float64),
+            tf.TensorSpec([], tf.float64),
+        ]
+        traced = tf.function(value_and_gradient, autograph=False).get_concrete_function(*specs)
+
+        def run(shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor, seed: tf.Tensor) -> smc.Particles:
+            return smc.sample(
+                lambda u: traced(u, shift, scale_tril, offset), size, seed=seed, num_particles=NUM_PARTICLES
+            )
 
         self.compiled = Compiled(run, jit_compile=jit_compile)
 

@@ -48,8 +48,17 @@ def integers(z: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.cast(normal(z), tf.int32), tf.float32)
 
 
-def half_precision(z: tf.Tensor) -> tf.Tensor:
-    return normal(z - tf.constant([1.0, 2.0], tf.float16))
+def whole_numbers(z: tf.Tensor) -> tf.Tensor:
+    return normal(z - tf.constant([1, 2]))
+
+
+def hidden(z: tf.Tensor) -> tf.Tensor:
+    return normal(tf.stop_gradient(z)) + 0.0 * tf.reduce_sum(z, -1)
+
+
+def nameless() -> Any:
+    mu = yield tfd.Normal(0.0, 1.0)
+    yield tfd.Normal(mu, tf.ones(3), name="y")
 
 
 def python_if(z: tf.Tensor) -> tf.Tensor:
@@ -100,17 +109,15 @@ LOG_DENSITIES: dict[type[NeuralVBError], dict[str, Case]] = {
         ),
     },
     errors.GradientError: {
-        "rounded": case(
-            integers, "got None: an operation without derivative", "casts to integers".replace("casts", "tf.cast")
-        ),
+        "rounded": case(integers, "got None: an operation without derivative", "tf.cast to integers"),
         "stopped": case(lambda z: tf.stop_gradient(normal(z)), "got None", "tf.stop_gradient"),
-        "zero": case(lambda z: tf.round(normal(z)), "a gradient that is zero at every point in z[0], z[1]", "tf.round"),
+        "zero": case(hidden, "a gradient that is zero at every point in z[0], z[1]", "tf.stop_gradient"),
         "NumPy inside": case(lambda z: np.sum(z, -1), "NumPy on a tensor inside it", "np.sum -> tf.reduce_sum"),
         "NumPy returned": case(lambda z: np.zeros(64, np.float32), "got a numpy.ndarray", "compute it with TensorFlow"),
     },
     errors.DtypeError: {
         "returned": case(lambda z: tf.cast(normal(z), tf.float16), "got float16", "take the dtype from the arguments"),
-        "mixed": case(half_precision, "a log density in one dtype", "tf.cast(data, z.dtype)"),
+        "mixed": case(whole_numbers, "a log density in one dtype", "tf.cast(data, z.dtype)"),
     },
     errors.ImproperDensityError: {
         "a part without influence": case(
@@ -130,7 +137,7 @@ LOG_DENSITIES: dict[type[NeuralVBError], dict[str, Case]] = {
         "not a shape": case(normal, "'two'", "event_shape", event_shape="two"),
     },
     errors.BijectorError: {
-        "for an unknown part": case(gamma, "'sigma'", "'tau'", bijector={"sigma": tfb.Exp()}, **NAMED),
+        "for an unknown part": case(gamma, "'sigma'", "choose from mu, tau", bijector={"sigma": tfb.Exp()}, **NAMED),
         "a dict for an array": case(normal, "dict", "", bijector={"z": tfb.Exp()}),
         "one for a dict": case(gamma, "Exp", "", bijector=tfb.Exp(), **NAMED),
         "no bijector": case(normal, "function", "tfb.", bijector=tf.exp),
@@ -164,13 +171,13 @@ def on(model: Any, found: str, fix: str, data: Any = {"y": Y}, **options: Any) -
 
 LINE = joint(mu=MU, y=lambda mu: tfd.Normal(mu, tf.ones(3)))
 CHOICE = joint(k=tfd.Bernoulli(0.5), y=lambda k: tfd.Normal(tf.cast(k, tf.float32), tf.ones(3)))
-UNNAMED = tfd.JointDistributionSequentialAutoBatched([MU, lambda m: tfd.Normal(m, tf.ones(3), name="y")])
+UNNAMED = tfd.JointDistributionCoroutineAutoBatched(nameless)
 BATCHED = tfd.JointDistributionNamed({"mu": tfd.Normal(tf.zeros(3), 1.0), "y": lambda mu: tfd.Normal(mu, 1.0)})
 SUM = joint(a=MU, s=lambda a: tfd.Deterministic(2.0 * a), y=lambda s: tfd.Normal(s, tf.ones(3)))
 
 JOINTS: dict[type[NeuralVBError], dict[str, Case]] = {
     errors.DataError: {
-        "unknown name": on(LINE, "got data for 'yy' (did you mean 'y'?)", "use the joint's names", data={"yy": Y}),
+        "unknown name": on(LINE, "got data for 'yy'", "did you mean 'y'?", data={"yy": Y}),
         "empty": on(LINE, "nothing is observed", "or data=None", data={}),
         "without names": on(LINE, "got a ndarray", "pass data={'y': ...}", data=Y),
         "wrong shape": on(LINE, "got shape [2]", "reshape the data", data={"y": Y[:2]}),

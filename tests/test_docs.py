@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 
 import neural_vb
+from neural_vb import fitting, warm_start
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
 QUICK = neural_vb.TrainingConfig(max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=32, jit_compile=False)
+
+NETWORK = neural_vb.networks.MLP((8,), output_scale=0.01)
+SMALL = {
+    "sampler": neural_vb.samplers.ResidualSampler(NETWORK),
+    "critic": neural_vb.critics.MLPCritic(NETWORK),
+    "contrast": neural_vb.contrasts.Flow(2, NETWORK),
+}
 
 
 def blocks(page: Path) -> Iterator[tuple[int, str]]:
@@ -30,15 +38,19 @@ def blocks(page: Path) -> Iterator[tuple[int, str]]:
 def quick_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """The real `fit`, cut short: the examples' syntax and shapes are under test here, not their accuracy."""
     posteriors: list[Any] = []
-    fit = neural_vb.fit
+    fit, search = neural_vb.fit, fitting.warm_start
 
     @functools.wraps(fit)
     def short_fit(*arguments: Any, **keywords: Any) -> Any:
-        keywords |= {"config": QUICK, "progress": False}
-        posteriors.append(fit(*arguments, **keywords))
+        small = {} if isinstance(keywords.get("start"), neural_vb.Posterior) else SMALL
+        posteriors.append(fit(*arguments, **(small | keywords | {"config": QUICK, "progress": False})))
         return posteriors[-1]
 
     monkeypatch.setattr(neural_vb, "fit", short_fit)
+    monkeypatch.setattr(
+        fitting, "warm_start", lambda target, **options: search(target, **(options | {"num_starts": 2}))
+    )
+    monkeypatch.setattr(warm_start, "NUM_PARTICLES", 512)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(tmp_path)
     return posteriors

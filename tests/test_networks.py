@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_vb import networks
+from neural_vb import checkpoints, networks
 from neural_vb.networks import MLP, Linear, Network, join_condition
 
 NETWORKS: dict[str, Network] = {
@@ -33,6 +33,7 @@ def test_every_network_is_in_the_registry() -> None:
         if kind.__module__ == networks.__name__ and not name.startswith("_") and kind is not Network
     }
     assert public == {type(network) for network in NETWORKS.values()}
+    assert public <= set(checkpoints.PARTS.values())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
