@@ -17,6 +17,7 @@ from neural_vb.compilation import Compiled
 from neural_vb.whitening import WhitenedTarget
 
 CHUNK = 32_768
+SLICE = 1_024  # draws per evaluation of the target, which may hold an intermediate result for each row of its data
 
 
 class Estimate(NamedTuple):
@@ -58,8 +59,13 @@ class Evaluation:
 
     def log_p(self, z: Tensor) -> Array:
         """The target's log density, [n, D] -> [n] in nats."""
-        target = self.target.target
-        return target.log_prob(tf.cast(z, target.dtype)[:, tf.newaxis])[:, 0].numpy()
+        z = np.asarray(z)
+        pieces = []
+        for start in range(0, len(z), SLICE):
+            piece = z[start : start + SLICE]
+            padded = np.concatenate([piece, np.repeat(piece[:1], SLICE - len(piece), axis=0)])
+            pieces.append(self._log_p(tf.constant(padded, self.target.target.dtype)).numpy()[: len(piece)])
+        return np.concatenate(pieces)
 
     def elbo(self, num_draws: int, seed: int) -> Estimate:
         """E_q[log p - log r - T] over fresh draws with a finite log density."""
@@ -87,6 +93,13 @@ class Evaluation:
     @cached_property
     def _constrain(self) -> Compiled:
         return Compiled(self.target.target.constrain, jit_compile=False)
+
+    @cached_property
+    def _log_p(self) -> Compiled:
+        def log_p(z: Tensor) -> Tensor:
+            return self.target.target.log_prob(z[:, tf.newaxis])[:, 0]
+
+        return Compiled(log_p, jit_compile=False)
 
     @cached_property
     def _log_q(self) -> Compiled:

@@ -10,7 +10,7 @@ import scipy.stats
 import tensorflow as tf
 
 import neural_vb as nvb
-from neural_vb.evaluation import CHUNK, Estimate, Evaluation
+from neural_vb.evaluation import CHUNK, SLICE, Estimate, Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,29 @@ def test_log_p_takes_no_notice_of_whitening(evaluation: Evaluation, named_log_z:
     np.testing.assert_allclose(
         evaluation.log_p(z), [0.0 - 2.0 + 0.0, -0.5 * 1.4**2 - 2.0 - 2.0 * math.exp(-1.0) - 1.0], rtol=1e-5
     )
+
+
+def test_the_target_is_evaluated_a_slice_at_a_time(evaluation: Evaluation) -> None:
+    sizes: list[int] = []
+
+    class Watched:
+        """The same target, which tells how many draws it gets at once."""
+
+        event_size = 2
+        dtype = tf.float32
+
+        def log_prob(self, z: tf.Tensor, x: tf.Tensor | None = None) -> tf.Tensor:
+            sizes.append(z.shape[0])
+            return evaluation.target.target.log_prob(z)
+
+    whitened = type(evaluation.target)(Watched(), evaluation.target.whitening)
+    watched = Evaluation(evaluation.parts, evaluation.parameters, whitened, jit_compile=False)
+    z = joined(evaluation, 2 * SLICE + 3)
+    np.testing.assert_array_equal(watched.log_p(z), evaluation.log_p(z))
+    assert set(sizes) == {SLICE}
+    for part in (z[:1], z[5:SLICE], z[-4:]):
+        rows = (z[:, None] == part).all(-1).argmax(0)
+        np.testing.assert_array_equal(evaluation.log_p(part), evaluation.log_p(z)[rows])
 
 
 def test_the_elbo_is_near_log_z(evaluation: Evaluation, named_log_z: float) -> None:
