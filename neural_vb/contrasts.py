@@ -72,8 +72,8 @@ class Flow:
     """A small normalizing flow, trained by maximum likelihood on the sampler's draws in the same step.
 
     r(z | x): affine couplings (Dinh, Sohl-Dickstein & Bengio, arXiv 1605.08803) on a mixture of Gaussians. The critic
-    only has to learn what the flow misses. With D = 1 there is nothing to couple, and the mixture gets eight
-    components.
+    only has to learn what the flow misses. With D = 1 there is nothing to couple, and each component of the
+    mixture becomes eight.
 
     Args:
         num_couplings: affine couplings; each pair moves every coordinate once.

@@ -27,6 +27,7 @@ from neural_vb.warm_start import WarmStart, dispersed_points, warm_start
 from neural_vb.whitening import WhitenedTarget
 
 NUM_POINTS = 64
+NUM_SCORES = 2_048
 
 
 @quiet_tracing()
@@ -257,7 +258,12 @@ def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tup
     numbers = dict(earlier.history.warm_start)
     base = Base(np.zeros(1), np.zeros((1, target.event_size)), np.eye(target.event_size)[None])
     jit_compile = config.jit_compile and earlier.versions.get("jit_compile", "True") == "True"
-    warm = WarmStart(replace(earlier.whitened, target=target), base, numbers, jit_compile)
+    # Other data have other scores: the bound on them is measured anew, at the earlier posterior's draws.
+    whitened = replace(earlier.whitened, target=target, max_score=np.inf)
+    u = whitened.whitening.to_u(earlier.sample_unconstrained(NUM_SCORES, seed=earlier.seed))
+    _, score = whitened.value_and_gradient(tf.constant(u, tf.float32))
+    max_score = max(earlier.whitened.max_score, float(tf.reduce_max(tf.norm(score, axis=-1))))
+    warm = WarmStart(replace(whitened, max_score=max_score), base, numbers, jit_compile)
     return warm, earlier.parts, earlier.parameters
 
 

@@ -130,7 +130,7 @@ class Trained(NamedTuple):
 
     Attributes:
         parameters: nested, averaged over the last steps.
-        state: where training stopped; continuing from it is the same as not having stopped.
+        state: where training stopped.
         history: metrics.
         status: how it ended.
     """
@@ -190,6 +190,8 @@ class _Stepper:
         new = new._replace(average=self.adam.average(new))
 
         usable = tf.reduce_all(tf.math.is_finite(new.parameters)) & tf.math.is_finite(found.total)
+        # An infinite second moment would freeze its parameter for ever, without a sign.
+        usable &= tf.reduce_all(tf.math.is_finite(new.second_moment))
         kept = TrainingState(*(tf.where(usable, a, b) for a, b in zip(new, state, strict=True)))
         metrics = tf.stack(
             [

@@ -3,8 +3,7 @@
 1. L-BFGS from dispersed points; at each distinct optimum a Laplace approximation whose scales are *measured*: along
    each eigenvector of the Hessian, the distance at which log p has fallen by half a nat.
 2. Tempered sequential Monte Carlo from a Gaussian that covers them, and from plain ones; the run with the largest
-evidence is
-   kept, and repeated from its own moments until they no longer move.
+   evidence is kept, and repeated from its own moments until they no longer move.
 3. A Gaussian mixture on its particles, with whitening by their moments.
 """
 
@@ -304,7 +303,11 @@ class _Runner:
         z = whitening.to_z(particles.u).numpy()
         usable = np.isfinite(z).all(-1) & np.isfinite(particles.log_prob.numpy())
         log_evidence = float(particles.log_evidence) + offset
-        if not np.isfinite(log_evidence) or usable.sum() < 8 * len(shift) or particles.beta < 1.0:
+        if (
+            not np.isfinite(log_evidence)
+            or usable.sum() < min(8 * len(shift), NUM_PARTICLES // 2)
+            or particles.beta < 1.0
+        ):
             log_evidence = -np.inf
         return _Round(whitening, offset, particles, z[usable], log_evidence)
 
