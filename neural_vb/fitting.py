@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tqdm.auto import tqdm
 
-from neural_vb import checkpoints, contrasts, critics, preflight, ratio_losses, samplers
+from neural_vb import checkpoints, contrasts, critics, mixtures, preflight, ratio_losses, samplers
 from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Target
 from neural_vb._version import __version__
 from neural_vb.avb import Parts
@@ -256,7 +256,7 @@ def _refuse_parts(**parts: Any) -> None:
 def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tuple[WarmStart, Parts, Parameters]:
     """Coordinates, parts and parameters of an earlier posterior, for more steps or other data of the same shape."""
     numbers = dict(earlier.history.warm_start)
-    base = Base(np.zeros(1), np.zeros((1, target.event_size)), np.eye(target.event_size)[None])
+    base = mixtures.standard_base(target.event_size)
     jit_compile = config.jit_compile and earlier.versions.get("jit_compile", "True") == "True"
     # Other data have other scores: the bound on them is measured anew, at the earlier posterior's draws.
     whitened = replace(earlier.whitened, target=target, max_score=np.inf)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from neural_vb import gaussian_mixture, smc
+from neural_vb import gaussian_mixture, mixtures, smc
 from neural_vb._types import Array, Base, Target
 from neural_vb.compilation import Compiled
 from neural_vb.errors import ImproperDensityError, TargetValueError
@@ -350,7 +350,7 @@ def _settle(
     log_density, score = target.value_and_gradient(tf.constant(u, tf.float32))
     mixture = gaussian_mixture.fit(u, log_density.numpy().astype(np.float64), seed=seed)
     if len(mixture.log_weights) == 1:
-        mixture = Base(np.zeros(1), np.zeros((1, event_size)), np.eye(event_size)[None])
+        mixture = mixtures.standard_base(event_size)
     numbers = {
         "optima": float(num_optima),
         "rounds": float(runner.rounds),
