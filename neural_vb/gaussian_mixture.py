@@ -14,25 +14,29 @@ def fit(points: Array, log_density: Array, *, seed: int, candidates: tuple[int, 
     """The mixture with the smallest BIC over ``candidates`` components; stops at the second rise in a row.
 
     BIC = -2 log L + (K - 1 + K D + K D (D + 1) / 2) log N (Schwarz 1978). No mixture can gain more log likelihood over
-    the current one than N KL(p || mixture), which the points' own log density tells: larger mixtures that cannot pay
-    for their parameters are not tried.
+    the best so far than N KL(p || best), and that is about N Var(log p - log best) / 2 when it is small: mixtures that
+    could not pay for their parameters with twice as much are not tried.
 
     Args:
         points: [N, D], from p.
-        log_density: [N], normalised log p at the points, nats.
+        log_density: [N], log p at the points up to a constant, nats.
         seed: of the starting means.
         candidates: numbers of components, ascending.
     """
     size, event_size = points.shape
-    best, best_bic, rises = moments(points), np.inf, 0
+    finite = np.isfinite(log_density)
+    best, best_bic, best_numbers, rises = moments(points), np.inf, 0, 0
     for num_components in candidates:
         numbers = num_components * (1 + event_size + event_size * (event_size + 1) // 2) - 1
-        if numbers > size or numbers * np.log(size) - 2.0 * log_density.sum() > best_bic:
+        gaps = (log_density - logsumexp(log_prob(best, points), 1))[finite]
+        missing = np.var(gaps) if len(gaps) else np.inf
+        affordable = (numbers - best_numbers) * np.log(size) < 2.0 * size * missing
+        if numbers > size or (best_numbers and not affordable):
             break
         base, log_likelihood = _expectation_maximisation(points, num_components, seed)
         bic = -2.0 * log_likelihood + numbers * np.log(size)
         if bic < best_bic:
-            best, best_bic, rises = base, bic, 0
+            best, best_bic, best_numbers, rises = base, bic, numbers, 0
         else:
             rises += 1
             if rises == 2:
