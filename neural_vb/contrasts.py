@@ -78,12 +78,12 @@ class Flow:
     Args:
         num_couplings: affine couplings; each pair moves every coordinate once.
         network: conditioner of each coupling.
-        max_log_scale: bound of one coupling's log scale.
+        max_log_scale: bound of one coupling's log scale. With 3 the density of a stray draw exploded now and then.
     """
 
     num_couplings: int = 4
-    network: Network = MLP((32, 32), output_scale=0.01)
-    max_log_scale: float = 3.0
+    network: Network = MLP((64,), output_scale=0.01)
+    max_log_scale: float = 1.5
 
     def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
         """{"base": mixture parameters, "couplings": a tuple of network parameters}."""

@@ -93,12 +93,24 @@ class Adam(NamedTuple):
         beta_1: decay of the first moment.
         beta_2: decay of the second moment.
         average_decay: decay of the average of the parameters.
+        max_growth: longest gradient of a group, relative to its usual length.
     """
 
     rates: Array
     beta_1: float
     beta_2: float
     average_decay: float
+    max_growth: float
+
+    def longest(self, state: TrainingState, second_moment: Tensor) -> Tensor:
+        """Longest gradient of a group with this part of the second moment: ``max_growth`` times the usual one.
+
+        The usual length is sqrt(sum of the bias-corrected second moment). One draw where the flow's density explodes
+        would unsettle the rest of the run.
+        """
+        correction = 1.0 - self.beta_2 ** tf.cast(state.step, tf.float32)
+        usual = tf.sqrt(tf.reduce_sum(second_moment) / correction)
+        return tf.where(usual > 0.0, self.max_growth * usual, np.inf)  # none is usual before the first
 
     def moments(self, state: TrainingState, gradient: Tensor) -> TrainingState:
         """The state with its moments moved towards ``gradient`` [P]."""

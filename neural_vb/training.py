@@ -41,34 +41,40 @@ class TrainingConfig:
     Args:
         max_steps: most steps before the rates start to fall.
         min_steps: fewest steps before a plateau may end the first phase.
-        decay_steps: steps over which the rates fall linearly to zero.
+        decay_steps: most steps over which the rates fall linearly to zero; they fall over as many steps as went before,
+            within half of this and this.
         batch_size: S, draws from the sampler and from the contrast per step.
-        sampler_rate: Adam rate of the sampler; 1e-3 and more is unstable.
+        sampler_rate: Adam rate of the sampler; a tenth of the critic's, which must not lag behind.
         critic_rate: Adam rate of the critic.
         contrast_rate: Adam rate of a flow contrast.
         beta_1: Adam's first decay.
         beta_2: Adam's second decay.
         average_decay: decay of the exponential average of the parameters.
+        max_growth: a gradient longer than this many times the usual is cut to that, for each network.
         window: steps per metrics window; also per compiled call.
         plateau_windows: windows on each side of the plateau test.
         plateau_tolerance: change of the ELBO, in nats, that counts as none however small its standard error is.
+        easy_divergence: half the variance of log p - log r - T over draws is about KL(q || p) once that is small. Below
+            this many nats, ``min_steps`` shrinks in proportion: a posterior that the warm start has met ends early.
         ramp_steps: steps over which the sampler's rate rises from zero, while the critic learns the start.
         jit_compile: compile with XLA; falls back to the plain graph, with a warning, when a target cannot be compiled.
     """
 
     max_steps: int = 5_000
-    min_steps: int = 1_500
-    decay_steps: int = 1_500
+    min_steps: int = 1_200
+    decay_steps: int = 1_200
     batch_size: int = 256
-    sampler_rate: float = 5e-4
-    critic_rate: float = 3e-3
-    contrast_rate: float = 3e-3
+    sampler_rate: float = 4e-4
+    critic_rate: float = 4e-3
+    contrast_rate: float = 4e-3
     beta_1: float = 0.5
     beta_2: float = 0.999
     average_decay: float = 0.998
-    window: int = 250
+    max_growth: float = 10.0
+    window: int = 200
     plateau_windows: int = 3
     plateau_tolerance: float = 0.01
+    easy_divergence: float = 0.03
     ramp_steps: int = 300
     jit_compile: bool = True
 
@@ -77,8 +83,9 @@ class TrainingConfig:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("max_steps", "min_steps", "ramp_steps"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        self._require("plateau_tolerance", 0 <= self.plateau_tolerance < math.inf, "at least 0 and finite")
-        for name in ("sampler_rate", "critic_rate", "contrast_rate"):
+        for name in ("plateau_tolerance", "easy_divergence"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0 and finite")
+        for name in ("sampler_rate", "critic_rate", "contrast_rate", "max_growth"):
             self._require(name, 0 < getattr(self, name) < math.inf, "positive and finite")
         for name in ("beta_1", "beta_2", "average_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
@@ -133,12 +140,14 @@ class Trained(NamedTuple):
         state: where training stopped.
         history: metrics.
         status: how it ended.
+        jit_compile: whether the steps were compiled by XLA.
     """
 
     parameters: Parameters
     state: TrainingState
     history: History
     status: Status
+    jit_compile: bool
 
 
 class _Stepper:
@@ -147,7 +156,7 @@ class _Stepper:
     def __init__(self, parts: Parts, log_prob: LogProb, layout: Layout, config: TrainingConfig, seed: int) -> None:
         self.parts, self.log_prob, self.layout, self.config, self.seed = parts, log_prob, layout, config, seed
         rates = {"sampler": config.sampler_rate, "critic": config.critic_rate, "contrast": config.contrast_rate}
-        self.adam = Adam(layout.spread(rates), config.beta_1, config.beta_2, config.average_decay)
+        self.adam = Adam(layout.spread(rates), config.beta_1, config.beta_2, config.average_decay, config.max_growth)
         self.signs = layout.spread(GRADIENT_SIGNS)
         self.ramp = layout.spread({"sampler": 1.0, "critic": 0.0, "contrast": 0.0})
 
@@ -177,8 +186,12 @@ class _Stepper:
                 num_samples=self.config.batch_size,
                 seed=tf.stack([tf.constant(self.seed, tf.int32), state.step]),
             )
-        gradient = self.signs * tape.gradient(found.total, state.parameters)
-        norms = {name: tf.norm(part) for name, part in layout.split(gradient).items()}
+        gradients = layout.split(self.signs * tape.gradient(found.total, state.parameters))
+        norms = {name: tf.norm(part) for name, part in gradients.items()}
+        for name, second_moment in layout.split(state.second_moment).items():
+            longest = self.adam.longest(state, second_moment)
+            gradients[name] *= tf.minimum(1.0, longest / (norms[name] + 1e-30))
+        gradient = tf.concat(list(gradients.values()), 0)
 
         new = self.adam.moments(state, gradient)
         # The critic learns first: a sampler that follows an untrained critic leaves a good start.
@@ -224,7 +237,9 @@ def train(
     """Train the parts on a target until the ELBO estimate rests, then let the rates fall to zero.
 
     A plateau is a change of the mean ELBO estimate between two adjacent stretches of ``plateau_windows`` windows that
-    is below its standard error, which is taken from the scatter of the windows. Every window uses fresh noise.
+    is below its standard error, which is taken from the scatter of the windows, and no burst of variance among them.
+    Every window uses fresh noise. Where the variance says that little is left to gain, ``min_steps`` shrinks: see
+    ``easy_divergence``.
 
     Args:
         parts: sampler, critic, contrast and ratio loss.
@@ -250,7 +265,7 @@ def train(
     status = Status("step_limit", "stopped at max_steps before the ELBO estimate rested", _LONGER)
     try:
         while log.step < log.end:
-            schedule = Schedule(tf.constant(log.decay_start), tf.constant(config.decay_steps))
+            schedule = Schedule(tf.constant(log.decay_start), tf.constant(log.decay_steps))
             num_steps = min(config.window, log.end - log.step)
             state, totals = run(state, tf.constant(num_steps), schedule, x)
             metrics = log.append(totals.numpy(), num_steps)
@@ -268,7 +283,7 @@ def train(
     except KeyboardInterrupt:
         status = Status("interrupted", "stopped by Ctrl-C; what was trained so far is kept", _LONGER)
     logger.info("training ended after %d steps: %s", log.step, status.message)
-    return Trained(layout.unpack(state.average), state, log.history(warm_start or {}), status)
+    return Trained(layout.unpack(state.average), state, log.history(warm_start or {}), status, run.jit_compile)
 
 
 _LONGER = "the fit may be unfinished: continue with fit(..., start=posterior), or raise TrainingConfig.max_steps"
@@ -282,20 +297,21 @@ class _Log:
         self.config, self.offset = config, offset
         self.rows: list[dict[str, float]] = []
         self.step = 0
-        self.decay_start = config.max_steps
+        self.decay_start, self.decay_steps = config.max_steps, config.decay_steps
         self.end = config.max_steps + config.decay_steps
-        self.resting = False
 
     def append(self, totals: Array, num_steps: int) -> dict[str, float]:
         """Add a window from the sums of its metrics, and return its means."""
         used = max(num_steps - totals[METRICS.index("skipped")], 1.0)
         row = {name: float(total / used) for name, total in zip(METRICS, totals, strict=True)}
+        if totals[METRICS.index("skipped")] == num_steps:
+            row = dict.fromkeys(row, math.nan)  # no step to take a mean of
         self.step += num_steps
         row["skipped"] = float(totals[METRICS.index("skipped")])
         row["elbo"] += self.offset
-        row["elbo_standard_error"] = math.sqrt(row.pop("elbo_variance") / (used * self.config.batch_size))
+        row["elbo_standard_error"] = math.sqrt(row["elbo_variance"] / (used * self.config.batch_size))
         row["step"] = self.step
-        left = 1.0 - (self.step - self.decay_start) / self.config.decay_steps
+        left = 1.0 - (self.step - self.decay_start) / self.decay_steps
         row["rate"] = min(max(left, 0.0), 1.0)
         row["last_step"] = self.end
         self.rows.append(row)
@@ -303,8 +319,14 @@ class _Log:
 
     def rests(self) -> bool:
         """Whether the ELBO estimate has stopped to change, the rates not falling yet."""
+        if self.step >= self.decay_start:
+            return False
+        if self.step < self.config.min_steps:
+            divergence = 0.5 * self.rows[-1]["elbo_variance"]
+            return bool(divergence * self.config.min_steps < self.config.easy_divergence * self.step)
         width = self.config.plateau_windows
-        if self.step >= self.decay_start or self.step < self.config.min_steps or len(self.rows) < 2 * width:
+        variance = np.array([row["elbo_variance"] for row in self.rows[-2 * width :]])
+        if len(variance) < 2 * width or (variance > 10.0 * np.median(variance)).any():  # too few, or a burst among them
             return False
         elbo = np.array([row["elbo"] for row in self.rows[-2 * width :]])
         earlier, later = elbo[:width], elbo[width:]
@@ -315,7 +337,8 @@ class _Log:
 
     def start_decay(self) -> None:
         self.decay_start = self.step
-        self.end = self.step + self.config.decay_steps
+        self.decay_steps = min(max(self.step, self.config.decay_steps // 2), self.config.decay_steps)
+        self.end = self.step + self.decay_steps
 
     def history(self, warm_start: Mapping[str, float]) -> History:
         columns = {name: np.array([row[name] for row in self.rows]) for name in _COLUMNS}

@@ -67,7 +67,7 @@ def test_adam_and_its_average_against_a_naive_twin() -> None:
 
     values = average = np.array([1.0, -2.0, 300.0])
     first = second = np.zeros(3)
-    adam = Adam(rates.astype("float32"), beta_1, beta_2, decay)
+    adam = Adam(rates.astype("float32"), beta_1, beta_2, decay, 3.0)
     state = TrainingState(*(tf.constant(v, tf.float32) for v in (values, first, second, average)), tf.constant(0))
     for t, (gradient, rate) in enumerate(zip(gradients, relative, strict=True), start=1):
         state = advance(adam, state, gradient, rate)
@@ -81,20 +81,20 @@ def test_adam_and_its_average_against_a_naive_twin() -> None:
 
 
 def test_the_first_change_is_the_rate_whatever_the_gradient() -> None:
-    adam = Adam(np.float32([1e-2, 1e-2, 1e-2]), 0.5, 0.999, 0.998)
+    adam = Adam(np.float32([1e-2, 1e-2, 1e-2]), 0.5, 0.999, 0.998, 3.0)
     state = TrainingState(*(tf.zeros([3]) for _ in range(4)), tf.constant(0))
     change = adam.change(adam.moments(state, tf.constant([1e-2, -1.0, 1e5])), tf.constant(0.5))
     np.testing.assert_allclose(change, [0.5e-2, -0.5e-2, 0.5e-2], rtol=1e-4)
 
 
 def test_no_gradient_no_change() -> None:
-    adam = Adam(np.ones(2, "float32"), 0.5, 0.999, 0.998)
+    adam = Adam(np.ones(2, "float32"), 0.5, 0.999, 0.998, 3.0)
     state = TrainingState(*(tf.zeros([2]) for _ in range(4)), tf.constant(0))
     np.testing.assert_array_equal(adam.change(adam.moments(state, tf.zeros([2])), 1.0), [0.0, 0.0])
 
 
 def test_the_average_of_constant_parameters_forgets_the_start() -> None:
-    adam = Adam(np.ones(1, "float32"), 0.5, 0.999, 0.998)
+    adam = Adam(np.ones(1, "float32"), 0.5, 0.999, 0.998, 3.0)
     state = TrainingState(tf.ones([1]), tf.zeros([1]), tf.zeros([1]), tf.zeros([1]), tf.constant(0))
     left = 1.0
     for step in range(200):
@@ -108,3 +108,17 @@ def test_the_average_of_constant_parameters_forgets_the_start() -> None:
 def test_schedule(step: int, rate: float) -> None:
     schedule = Schedule(tf.constant(100), tf.constant(50))
     assert float(schedule.rate(tf.constant(step))) == pytest.approx(rate, abs=1e-6)
+
+
+def test_the_longest_gradient_is_a_multiple_of_the_usual_one() -> None:
+    adam = Adam(np.ones(4, "float32"), 0.5, 0.9, 0.998, 3.0)
+    state = initial_state(Layout({"a": np.zeros(4)}), {"a": np.zeros(4)})
+    assert adam.longest(state, state.second_moment) == np.inf
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((20, 4)).astype("float32")
+    for gradient in gradients:
+        state = advance(adam, state, gradient, 1.0)
+    weights = 0.9 ** np.arange(20)[::-1]
+    usual = np.sqrt((weights * (gradients[:, :3] ** 2).sum(1)).sum() / weights.sum())
+    assert float(adam.longest(state, state.second_moment[:3])) == pytest.approx(3.0 * usual, rel=1e-4)
+    assert adam.longest(state, tf.zeros([2])) == np.inf  # a group that had no gradient yet is free to get one

@@ -25,7 +25,9 @@ from neural_vb.training import METRICS, History, Trained, TrainingConfig, _Log, 
 
 tfd = tfp.distributions
 
-PLAIN = TrainingConfig(max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=16, jit_compile=False)
+PLAIN = TrainingConfig(
+    max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=16, easy_divergence=0.0, jit_compile=False
+)
 SMALL = MLP((8,), output_scale=0.01)
 
 
@@ -109,6 +111,32 @@ def test_no_plateau_before_min_steps_nor_with_too_few_windows_nor_while_rates_fa
     assert not log.rests()
 
 
+def test_min_steps_shrink_in_proportion_to_the_divergence_that_is_left() -> None:
+    config = {"min_steps": 100, "easy_divergence": 0.05}
+    for num_windows in (1, 2, 5, 9):  # of ten steps
+        limit = 2.0 * 0.05 * num_windows / 10
+        assert log_of([0.0] * num_windows, 0.99 * limit, **config).rests()
+        assert not log_of([0.0] * num_windows, 1.01 * limit, **config).rests()
+    assert not log_of([0.0], math.nan, **config).rests()
+
+
+@pytest.mark.parametrize(("num_windows", "expected"), [(1, 50), (5, 50), (8, 80), (20, 100)])
+def test_rates_fall_over_as_many_steps_as_went_before_within_bounds(num_windows: int, expected: int) -> None:
+    log = log_of([0.0] * num_windows, max_steps=1_000, decay_steps=100)
+    log.start_decay()
+    assert log.decay_steps == expected and log.end == 10 * num_windows + expected
+
+
+def test_there_is_no_rest_while_a_burst_of_variance_is_within_the_windows() -> None:
+    level = [0.1, -0.1, 0.0] * 2
+    for scale, rests in ((9.0, True), (11.0, False)):
+        log = log_of(level[:3], 1.0)
+        for elbo, variance in zip(level[3:], (1.0, scale, 1.0), strict=True):
+            totals = dict.fromkeys(METRICS, 0.0) | {"elbo": 10 * elbo, "elbo_variance": 10 * variance}
+            log.append(np.array([totals[name] for name in METRICS]), 10)
+        assert log.rests() is rests
+
+
 def test_windows_of_one_use_the_monte_carlo_error_alone() -> None:
     standard_error = math.sqrt(2 * 1.0 / (10 * PLAIN.batch_size))
     assert log_of([0.0, 0.99 * standard_error], 1.0, plateau_windows=1).rests()
@@ -127,6 +155,15 @@ def test_skipped_steps_take_no_part_in_a_windows_means() -> None:
     row = log.append(np.array([totals[name] for name in METRICS]), 10)
     assert row["elbo"] == 5.0 - 2.0 and row["finite_share"] == 1.0 and row["skipped"] == 4.0
     assert row["elbo_standard_error"] == pytest.approx(math.sqrt(1.0 / (6 * PLAIN.batch_size)))
+
+
+def test_a_window_without_a_step_has_no_means() -> None:
+    log = _Log(PLAIN, offset=5.0)
+    totals = dict.fromkeys(METRICS, 0.0) | {"skipped": 10.0}
+    row = log.append(np.array([totals[name] for name in METRICS]), 10)
+    assert row["skipped"] == 10.0 and row["step"] == 10
+    assert all(math.isnan(row[name]) for name in (*METRICS[:-1], "elbo_standard_error"))
+    assert not log.rests()
 
 
 # How a run goes and ends.
@@ -186,7 +223,7 @@ def test_callbacks_all_get_step_and_metrics_and_one_can_stop() -> None:
     assert trained.status.reason == "callback" and trained.status.advice == ""
     assert [step for step, _ in seen] == [20, 40] == list(trained.history.step)
     assert trained.history.decay_start is None
-    expected = {*METRICS, "elbo_standard_error", "step", "rate", "last_step"} - {"elbo_variance"}
+    expected = {*METRICS, "elbo_standard_error", "step", "rate", "last_step"}
     assert set(seen[0][1]) == expected
     assert seen[1][1]["elbo"] == trained.history.elbo[1]
 
@@ -234,6 +271,22 @@ def test_draws_without_a_finite_log_density_are_left_out_and_counted() -> None:
     assert_finite(trained)
     np.testing.assert_allclose(trained.history.finite_share, 0.841, atol=0.08)
     assert trained.history.skipped.sum() == 0
+
+
+def test_one_exploding_draw_leaves_the_run_as_it_was() -> None:
+    def explodes(z: tf.Tensor, x: tf.Tensor | None) -> tf.Tensor:
+        return normal(z, x) - tf.where(z[0, 0, 0] > 2.5, 1e8 * z[..., 0] ** 2, 0.0)  # at one step in 160
+
+    config = replace(PLAIN, max_steps=600, min_steps=1000, window=50, ramp_steps=0)
+    with_bursts = run(explodes, config)
+    assert with_bursts.history.sampler_gradient_norm.max() > 1e5 and (with_bursts.history.skipped == 0).all()
+    free = run(explodes, replace(config, max_growth=1e30))
+    distance = [
+        np.linalg.norm(found.state.average.numpy() - run(normal, config).state.average.numpy())
+        for found in (with_bursts, free)
+    ]
+    assert distance[0] < 0.5 * distance[1]
+    assert with_bursts.state.second_moment.numpy().max() < 1e-6 * free.state.second_moment.numpy().max()
 
 
 def test_steps_without_a_finite_gradient_are_skipped_and_counted() -> None:
