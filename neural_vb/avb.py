@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from neural_vb import mixtures
 from neural_vb._types import Contrast, Critic, Parameters, RatioLoss, Sampler, Seed, Tensor
+from neural_vb.mixtures import Stream, fold_in
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def losses(
         num_samples: S.
         seed: stateless seed [2].
     """
-    proposal = parts.sampler(parameters["sampler"], num_samples, x, mixtures.fold_in(seed, 1))
+    proposal = parts.sampler(parameters["sampler"], num_samples, x, fold_in(seed, Stream.SAMPLER))
     z = proposal.z
     draws = tf.stop_gradient(z)
     contrast = parts.contrast(parameters["contrast"], x)
-    contrast_draws = tf.stop_gradient(contrast.sample(num_samples, mixtures.fold_in(seed, 2)))
+    contrast_draws = tf.stop_gradient(contrast.sample(num_samples, fold_in(seed, Stream.CONTRAST)))
 
     log_p = log_prob(z, x)
     finite = tf.math.is_finite(log_p)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
 from neural_vb.avb import Parts
 from neural_vb.compilation import Compiled
+from neural_vb.mixtures import Stream, fold_in
 from neural_vb.whitening import WhitenedTarget
 
 CHUNK = 32_768
@@ -46,10 +47,10 @@ class Evaluation:
     target: WhitenedTarget
     jit_compile: bool = True
 
-    def draws(self, num_draws: int, seed: int) -> Iterator[Tensor]:
+    def draws(self, num_draws: int, seed: int, stream: Stream = Stream.DRAWS) -> Iterator[Tensor]:
         """Chunks of draws z [n, D], float64, ``num_draws`` in all; fewer draws are a prefix of more, by seed."""
         for index in range(math.ceil(num_draws / CHUNK)):
-            z = self._draw(self.parameters["sampler"], tf.constant([seed, index]))
+            z = self._draw(self.parameters["sampler"], fold_in([seed, index], stream))
             yield z[: min(CHUNK, num_draws - index * CHUNK)]
 
     def log_q(self, z: Tensor) -> Array:
@@ -69,7 +70,7 @@ class Evaluation:
 
     def elbo(self, num_draws: int, seed: int) -> Estimate:
         """E_q[log p - log r - T] over fresh draws with a finite log density."""
-        terms = [self._terms(z) for z in self.draws(num_draws, seed)]
+        terms = [self._terms(z) for z in self.draws(num_draws, seed, Stream.ELBO)]
         values = np.concatenate(terms)
         values = values[np.isfinite(values)]
         if not values.size:

@@ -6,6 +6,7 @@ fixed, so that its inverse is computed once; ``mean``, ``log_scale`` and the wei
 
 from __future__ import annotations
 
+import enum
 import math
 
 import numpy as np
@@ -51,9 +52,14 @@ def transform(parameters: Parameters, noise: Tensor, chosen: Tensor) -> Tensor:
     pick = lambda values: tf.tensordot(chosen, values, 1)  # noqa: E731
     scaled = tf.exp(pick(parameters["log_scales"])) * noise
     if "scale_trils" in parameters:
-        per_component = tf.einsum("...j,kij->...ki", scaled, tf.stop_gradient(parameters["scale_trils"]))
-        scaled = tf.einsum("...ki,...k->...i", per_component, chosen)
+        per_component = _through_each(scaled, tf.stop_gradient(parameters["scale_trils"]))
+        scaled = tf.reduce_sum(per_component * chosen[..., tf.newaxis], -2)
     return pick(parameters["means"]) + scaled
+
+
+def _through_each(values: Tensor, matrices: Tensor) -> Tensor:
+    """[..., D] times each of [K, D, D] -> [..., K, D], as one product: XLA is slow with batches of small ones."""
+    return tf.tensordot(values, tf.transpose(matrices, [2, 0, 1]), 1)
 
 
 def sample(parameters: Parameters, shape: Tensor, seed: Seed) -> Tensor:
@@ -70,12 +76,13 @@ def log_prob(parameters: Parameters, u: Tensor) -> Tensor:
         log_scales = parameters["log_scales"][0]
         noise = (u - parameters["means"][0]) * tf.exp(-log_scales)
         return -0.5 * tf.reduce_sum(noise**2, -1) - tf.reduce_sum(log_scales) - constant
-    centred = u[..., tf.newaxis, :] - parameters["means"]
     log_det = tf.reduce_sum(parameters["log_scales"], -1)
     if "inverse_scale_trils" in parameters:
         inverse = tf.stop_gradient(parameters["inverse_scale_trils"])
-        centred = tf.einsum("...kj,kij->...ki", centred, inverse)
+        centred = _through_each(u, inverse) - tf.linalg.matvec(inverse, parameters["means"])
         log_det -= tf.reduce_sum(tf.math.log(tf.linalg.diag_part(inverse)), -1)
+    else:
+        centred = u[..., tf.newaxis, :] - parameters["means"]
     noise = centred * tf.exp(-parameters["log_scales"])
     log_components = -0.5 * tf.reduce_sum(noise**2, -1) - log_det - constant
     return tf.reduce_logsumexp(tf.nn.log_softmax(parameters["logits"]) + log_components, -1)
@@ -89,6 +96,16 @@ def normal(shape: Tensor, size: int, seed: Seed) -> Tensor:
     One call for all that a draw needs: each generator is a thousand instructions for XLA to compile.
     """
     return tf.random.stateless_normal(tf.concat([shape, [size]], 0), seed, alg="philox")
+
+
+class Stream(enum.IntEnum):
+    """Random streams of one seed, so that no two purposes share their noise."""
+
+    DRAWS = 0
+    SAMPLER = 1
+    CONTRAST = 2
+    ELBO = 3
+    PARTICLES = 4
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

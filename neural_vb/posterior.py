@@ -137,7 +137,7 @@ class Posterior:
     def elbo(self) -> Estimate:
         """E_q[log p - log r - T] on fresh draws, nats. An estimate, no bound: it may exceed log Z."""
         with quiet_tracing():
-            return self._evaluation.elbo(SUMMARY_DRAWS, self.seed + 1)
+            return self._evaluation.elbo(SUMMARY_DRAWS, self.seed)
 
     def summary(
         self, num_draws: int = SUMMARY_DRAWS, *, seed: int = 0, quantiles: Sequence[float] | None = None

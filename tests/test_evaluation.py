@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import neural_vb as nvb
 from neural_vb.evaluation import CHUNK, SLICE, Estimate, Evaluation
+from neural_vb.mixtures import Stream
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_the_target_is_evaluated_a_slice_at_a_time(evaluation: Evaluation) -> No
 def test_the_elbo_is_near_log_z(evaluation: Evaluation, named_log_z: float) -> None:
     elbo = evaluation.elbo(CHUNK + 100, seed=5)
     assert abs(elbo.value - named_log_z) < 0.05
-    z = joined(evaluation, CHUNK + 100, 5)
+    z = np.concatenate([chunk.numpy() for chunk in evaluation.draws(CHUNK + 100, 5, Stream.ELBO)])
     terms = evaluation.log_p(z).astype(np.float64) - evaluation.log_q(z)
     assert elbo.value == pytest.approx(terms.mean(), abs=1e-6)
     assert elbo.standard_error == pytest.approx(terms.std() / math.sqrt(terms.size), rel=1e-4)
