@@ -59,7 +59,7 @@ class Compiled:
             logger.info("XLA refused: %s", error)
             message = str(error).strip().splitlines()[0][:300]
             warnings.warn(
-                f"XLA could not compile the log density; continuing in the plain graph, several times slower. "
+                f"the log density failed under XLA; continuing in the plain graph, several times slower. "
                 f"Fix: replace the operation it names, or pass TrainingConfig(jit_compile=False). It said: {message}",
                 CompilationWarning,
                 stacklevel=2,

@@ -98,7 +98,7 @@ def fit(
         else:
             warm = warm_start(
                 trained_target,
-                precise_target=examination.precise_target,
+                evaluate=examination.precise,
                 points=points,
                 seed=seed,
                 jit_compile=config.jit_compile,
@@ -119,13 +119,13 @@ def fit(
             warm.target.log_prob,
             parameters,
             config=config,
-            seed=seed,
+            seed=_noise_seed(seed, start),
             offset=warm.target.offset,
             callbacks=(bar.window, *callbacks),
             warm_start=warm.numbers,
             jit_compile=warm.jit_compile,
         )
-    versions = _versions(warm.jit_compile, trained_target.dtype)
+    versions = _versions(trained.jit_compile, trained_target.dtype)
     return Posterior(
         parts,
         trained.parameters,
@@ -265,6 +265,13 @@ def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tup
     max_score = max(earlier.whitened.max_score, float(tf.reduce_max(tf.norm(score, axis=-1))))
     warm = WarmStart(replace(whitened, max_score=max_score), base, numbers, jit_compile)
     return warm, earlier.parts, earlier.parameters
+
+
+def _noise_seed(seed: int, start: Any) -> int:
+    """Seed of training; a continued run must not see the noise of the run before it again."""
+    if not isinstance(start, Posterior):
+        return seed
+    return int(np.random.SeedSequence([seed, *start.history.step[-1:]]).generate_state(1)[0] >> 1)
 
 
 def _initial_parameters(parts: Parts, base: Base, seed: int) -> Parameters:

@@ -14,18 +14,17 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import tails
-from neural_vb._text import first_line
 from neural_vb._types import Array, Seed, Target
 from neural_vb.errors import (
     DtypeError,
     GradientError,
     ImproperDensityError,
-    NeuralVBError,
     PrecisionWarning,
     SupportError,
     TargetShapeError,
     TargetValueError,
 )
+from neural_vb.probing import Probe
 
 logger = logging.getLogger(__name__)
 
@@ -39,81 +38,16 @@ class Examination:
 
     Attributes:
         target: in the precision it should be trained in.
-        precise_target: in float64 if it accepts that, for the warm start; else the target as given.
+        precise: the target in float64 if it accepts that, else as given; for the warm start.
         finite_fraction: of the points examined.
         notes: sentences worth telling the user; also logged. Values that are not finite far from the start are one
             of them and no warning: ordinary models overflow there.
     """
 
     target: Target
-    precise_target: Target
+    precise: Probe
     finite_fraction: float
     notes: tuple[str, ...]
-
-
-class Probe:
-    """log p and gradient of a target at NumPy points, always in batches of one size: one plain graph, traced once."""
-
-    def __init__(self, target: Target, batch_size: int) -> None:
-        self.target = target
-        self.batch_size = batch_size
-        self._evaluate = tf.function(self._graph, autograph=False)
-
-    def _graph(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            log_prob = self.target.log_prob(z)
-        return log_prob, tape.gradient(log_prob, z)
-
-    def __call__(self, points: Array) -> tuple[Array, Array]:
-        """[N, D] -> (log p [N], gradients [N, D]) in float64.
-
-        Raises:
-            GradientError: there is no gradient, or NumPy got hold of a tensor.
-            DtypeError: the target mixes dtypes.
-            TargetShapeError: log p is not one number for each row.
-            TargetValueError: anything else that is raised inside the target.
-        """
-        values, gradients = [], []
-        for start in range(0, len(points), self.batch_size):
-            chunk = points[start : start + self.batch_size]
-            padded = np.concatenate([chunk, np.repeat(chunk[:1], self.batch_size - len(chunk), axis=0)])
-            log_prob, gradient = self._run(padded)
-            values.append(log_prob[: len(chunk)])
-            gradients.append(gradient[: len(chunk)])
-        return np.concatenate(values), np.concatenate(gradients)
-
-    def values(self, points: Array) -> Array:
-        """log p alone, [N, D] -> [N]."""
-        return self(points)[0]
-
-    def _run(self, points: Array) -> tuple[Array, Array]:
-        z = tf.constant(points[:, np.newaxis], self.target.dtype)
-        try:
-            log_prob, gradient = self._evaluate(z)
-        except NeuralVBError:
-            raise
-        except Exception as error:
-            raise _named(error) from error
-        if log_prob.shape != z.shape[:-1]:
-            raise TargetShapeError(
-                expected=f"one log density for each row, shape {z.shape[:-1].as_list()} for z of {z.shape.as_list()}",
-                got=f"shape {log_prob.shape.as_list()}",
-                fix="reduce over the last axis only, and keep the axes [S, B]",
-            )
-        if gradient is None:
-            raise GradientError(
-                expected="a log density with a gradient",
-                got="None: an operation without derivative lies between the parameters and log p",
-                fix="look for tf.round, tf.cast to integers, tf.stop_gradient, tf.numpy_function or .numpy(), and for "
-                "a result that does not use the parameters; write it with differentiable TensorFlow operations",
-            )
-        return _float64(log_prob), _float64(gradient)
-
-
-def _float64(tensor: tf.Tensor) -> Array:
-    """[S, 1, ...] -> NumPy [S, ...]; a gradient may come as indexed slices."""
-    return tf.convert_to_tensor(tensor).numpy()[:, 0].astype(np.float64)
 
 
 def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
@@ -152,7 +86,7 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     _check_tails(precise, points, labels, seed)
     for note in notes:
         logger.info("%s", note)
-    return Examination(chosen.target, precise.target, float(np.isfinite(values).mean()), tuple(notes))
+    return Examination(chosen.target, precise, float(np.isfinite(values).mean()), tuple(notes))
 
 
 def precision_gap(coarse: Array, precise: Array) -> float:
@@ -162,7 +96,7 @@ def precision_gap(coarse: Array, precise: Array) -> float:
 
 
 def _in_best_precision(target: Target, points: Array) -> tuple[Probe, Probe, list[str]]:
-    own, failure = Probe(target, len(points)), None
+    own, failure = Probe(target), None
     try:
         values = own.values(points)
     except (DtypeError, TargetValueError) as error:  # may be right in float64
@@ -195,7 +129,7 @@ def _in_best_precision(target: Target, points: Array) -> tuple[Probe, Probe, lis
 
 def _in_float64(target: Target, points: Array) -> Probe | None:
     try:
-        wide = Probe(target.with_dtype(tf.float64), len(points))  # type: ignore[attr-defined]
+        wide = Probe(target.with_dtype(tf.float64))  # type: ignore[attr-defined]
         wide.values(points)
     except Exception:  # whatever goes wrong, the answer is no
         return None
@@ -212,29 +146,6 @@ def _near(points: Array) -> Array:
     return distance <= np.median(distance)
 
 
-def _named(error: Exception) -> NeuralVBError:
-    """The error of ours for an exception that came out of the user's function."""
-    quoted, text = first_line(error), str(error).lower()
-    if "numpy" in text and not isinstance(error, tf.errors.OpError):
-        return GradientError(
-            expected="a log density computed with TensorFlow operations",
-            got=f"NumPy on a tensor inside it ({quoted})",
-            fix="replace NumPy and SciPy functions of the parameters by TensorFlow's (np.sum -> tf.reduce_sum, np.exp "
-            "-> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy()",
-        )
-    mixed = ("float32" in text and "float64" in text) or ("a float tensor" in text and "a double tensor" in text)
-    if mixed or "dtype" in text or "that does not match type" in text:
-        return DtypeError(
-            expected="a log density in one dtype",
-            got=quoted,
-            fix="build constants and data in the dtype of the arguments, e.g. tf.cast(data, z.dtype)",
-        )
-    fix = "call log_prob on a batch of points yourself to find the line"
-    if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
-        fix = "replace Python `if`, `for` and `while` on tensors by tf.where, tf.cond or whole-array operations"
-    return TargetValueError(expected="log_prob to run on a batch of points", got=quoted, fix=fix)
-
-
 def _check_rows(probe: Probe, points: Array, values: Array) -> None:
     """Permuting the rows must permute the result, and a row alone must have the value it has among others."""
     order = np.roll(np.arange(len(points))[::-1], 1)
@@ -243,7 +154,7 @@ def _check_rows(probe: Probe, points: Array, values: Array) -> None:
     _compare_rows(probe, values, permuted, "changes when other rows change places")
     finite = np.flatnonzero(np.isfinite(values))
     row = finite[np.argmax(values[finite])] if len(finite) else 0
-    alone = Probe(probe.target, 1).values(points[row : row + 1])
+    alone = probe.values(points[row : row + 1])
     _compare_rows(probe, values[row : row + 1], alone, "is another when the row comes alone")
 
 

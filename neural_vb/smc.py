@@ -19,6 +19,7 @@ from neural_vb.mixtures import fold_in, normal
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+SCALE = 1.5
 _STRIDE = 1_024  # random streams of a stage: more than its moves
 
 
@@ -42,6 +43,22 @@ class Particles(NamedTuple):
     beta: Tensor
 
 
+class Start(NamedTuple):
+    """Where particles begin, made outside the compiled loop: XLA would compile a second copy of the density for it.
+
+    Attributes:
+        u: [N, D] from N(0, scale^2 I).
+        log_prob: [N].
+        gradient: [N, D].
+        uniforms: [max_stages], for systematic resampling.
+    """
+
+    u: Tensor
+    log_prob: Tensor
+    gradient: Tensor
+    uniforms: Tensor
+
+
 class _State(NamedTuple):
     u: Tensor
     log_prob: Tensor
@@ -53,33 +70,46 @@ class _State(NamedTuple):
     acceptance: Tensor
 
 
-def sample(
+def start(
     value_and_gradient: ValueAndGradient,
     event_size: int,
     *,
     seed: Seed,
     num_particles: int = 1_024,
-    scale: float = 1.5,
+    scale: float = SCALE,
+    max_stages: int = 60,
+) -> Start:
+    """``num_particles`` draws from N(0, scale^2 I) in D = ``event_size`` dimensions, for ``sample``."""
+    u = scale * normal([num_particles], event_size, seed)
+    uniforms = tf.random.stateless_uniform([max_stages], fold_in(seed, 1), alg="philox")
+    return Start(u, *value_and_gradient(u), uniforms)
+
+
+def sample(
+    value_and_gradient: ValueAndGradient,
+    start: Start,
+    *,
+    seed: Seed,
+    scale: float = SCALE,
     ess_ratio: float = 0.5,
     num_moves: int = 3,
     num_leapfrog: int = 8,
-    max_stages: int = 60,
     num_final_moves: int = 12,
 ) -> Particles:
     """Particles from N(0, scale^2 I) to p. Call it inside ``tf.function(jit_compile=True)``.
 
     Args:
         value_and_gradient: [N, D] -> ([N], [N, D]) of log p; -inf with a zero gradient where p is not finite.
-        event_size: D.
-        seed: stateless seed [2].
-        num_particles: N.
-        scale: standard deviation of the start, in whitened coordinates.
+        start: from the function of that name; its ``uniforms`` bound the number of temperatures.
+        seed: stateless seed [2], the one of ``start``.
+        scale: standard deviation of the start, in whitened coordinates; that of ``start``.
         ess_ratio: effective sample size, relative to N, that the next temperature keeps.
         num_moves: Hamiltonian transitions per temperature.
         num_leapfrog: most leapfrog steps per transition; the number is drawn anew each time.
-        max_stages: bound on the temperatures.
         num_final_moves: transitions at beta = 1.
     """
+    num_particles, event_size = start.u.shape
+    max_stages = start.uniforms.shape[0]
     log_size = math.log(num_particles)
     constant = event_size * (0.5 * math.log(2.0 * math.pi) + math.log(scale))
 
@@ -149,8 +179,7 @@ def sample(
         log_weights = (beta - state.beta) * increments
         total = tf.reduce_logsumexp(log_weights)
         stage_seed = fold_in(seed, _STRIDE * (state.stage + 1))
-        uniform = tf.random.stateless_uniform([], stage_seed, alg="philox")
-        positions = (tf.range(num_particles, dtype=tf.float32) + uniform) / num_particles
+        positions = (tf.range(num_particles, dtype=tf.float32) + start.uniforms[state.stage]) / num_particles
         ancestors = tf.searchsorted(tf.cumsum(tf.exp(log_weights - total)), positions)
         ancestors = tf.minimum(ancestors, num_particles - 1)
         state = state._replace(
@@ -168,11 +197,9 @@ def sample(
 
         return tf.while_loop(lambda i, _: i < moves, move, (tf.constant(0), state))[1]
 
-    u = scale * normal([num_particles], event_size, seed)
-    log_prob, gradient = value_and_gradient(u)
     step_size = tf.constant(0.5 * min(1.0, event_size**-0.25))
-    start = _State(u, log_prob, gradient, tf.zeros([]), step_size, tf.zeros([]), tf.constant(0), tf.zeros([]))
+    first = _State(*start[:3], tf.zeros([]), step_size, tf.zeros([]), tf.constant(0), tf.zeros([]))
     (end,) = tf.while_loop(
-        lambda state: (state.beta < 1.0) & (state.stage < max_stages), lambda state: (stage(state),), (start,)
+        lambda state: (state.beta < 1.0) & (state.stage < max_stages), lambda state: (stage(state),), (first,)
     )
     return Particles(end.u, end.log_prob, end.log_evidence, end.stage, end.acceptance, end.beta)

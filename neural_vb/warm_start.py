@@ -23,6 +23,7 @@ from neural_vb import gaussian_mixture, mixtures, smc
 from neural_vb._types import Array, Base, Target
 from neural_vb.compilation import Compiled
 from neural_vb.errors import ImproperDensityError, TargetValueError
+from neural_vb.probing import Probe
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 logger = logging.getLogger(__name__)
@@ -67,29 +68,7 @@ def dispersed_points(event_size: int, num: int, *, seed: int) -> Array:
     return points
 
 
-class Evaluator:
-    """log p and its gradient at NumPy points, in the target's precision, through one plain graph."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-
-        @tf.function(autograph=False)
-        def evaluate(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(z)
-                log_prob = target.log_prob(z[:, tf.newaxis])[:, 0]
-            return log_prob, tape.gradient(log_prob, z)
-
-        signature = tf.TensorSpec([None, target.event_size], target.dtype)
-        self._evaluate = evaluate.get_concrete_function(signature)
-
-    def __call__(self, z: Array) -> tuple[Array, Array]:
-        """[N, D] -> ([N], [N, D]), float64."""
-        log_prob, gradient = self._evaluate(tf.cast(z, self.target.dtype))
-        return log_prob.numpy().astype(np.float64), gradient.numpy().astype(np.float64)
-
-
-def optimise(evaluate: Evaluator, start: Array, *, max_iterations: int = 300) -> tuple[Array, float]:
+def optimise(evaluate: Probe, start: Array, *, max_iterations: int = 300) -> tuple[Array, float]:
     """The optimum of log p that L-BFGS reaches from ``start`` [D], and log p there."""
 
     def negative(z: Array) -> tuple[float, Array]:
@@ -102,7 +81,7 @@ def optimise(evaluate: Evaluator, start: Array, *, max_iterations: int = 300) ->
     return found.x, -float(found.fun)
 
 
-def laplace(evaluate: Evaluator, mean: Array) -> Laplace:
+def laplace(evaluate: Probe, mean: Array) -> Laplace:
     """Gaussian at an optimum with measured scales: log p falls by half a nat at one scale along each eigenvector.
 
     The Hessian comes from central differences of the gradient, first on measured coordinate scales. Directions without
@@ -126,24 +105,22 @@ def laplace(evaluate: Evaluator, mean: Array) -> Laplace:
     return Laplace(mean, scale_tril, float(log_evidence))
 
 
-def _fall(evaluate: Evaluator, mean: Array, directions: Array, guess: Array) -> Array:
+def _fall(evaluate: Probe, mean: Array, directions: Array, guess: Array) -> Array:
     """Distances [M] along ``directions`` [M, D] at which log p is half a nat lower, averaged over both senses.
 
     Searched on a grid of factors two around ``guess`` and interpolated as if quadratic.
     """
     factors = 2.0 ** np.arange(-24, 9)
+    steps = guess[:, np.newaxis] * factors
+    offsets = steps[..., np.newaxis] * directions[:, np.newaxis]
+    points = mean + np.stack([offsets, -offsets])
+    log_prob = evaluate(points.reshape(-1, len(mean)))[0].reshape(points.shape[:-1])
     level = evaluate(mean[np.newaxis])[0][0]
-    scales = np.empty(len(directions))
-    for index, (direction, length) in enumerate(zip(directions, guess, strict=True)):
-        steps = length * factors
-        points = np.concatenate([mean + s * steps[:, None] * direction for s in (1.0, -1.0)])
-        log_prob = evaluate(points)[0]
-        drop = level - np.where(np.isfinite(log_prob), log_prob, -np.inf)
-        drop = np.minimum(drop, 1e6).reshape(2, -1).mean(0)
-        beyond = np.flatnonzero(drop > 0.5)
-        first = beyond[0] if len(beyond) else len(factors) - 1
-        scales[index] = steps[first] / np.sqrt(np.clip(drop[first] / 0.5, 1.0, 16.0))
-    return scales
+    drop = np.minimum(level - np.where(np.isfinite(log_prob), log_prob, -np.inf), 1e6).mean(0)
+    beyond = drop > 0.5
+    first = np.where(beyond.any(-1), beyond.argmax(-1), len(factors) - 1)[:, np.newaxis]
+    reached, fallen = (np.take_along_axis(values, first, -1)[:, 0] for values in (steps, drop))
+    return reached / np.sqrt(np.clip(fallen / 0.5, 1.0, 16.0))
 
 
 def cover(optima: list[Laplace]) -> tuple[Array, Array]:
@@ -161,7 +138,7 @@ def cover(optima: list[Laplace]) -> tuple[Array, Array]:
     return mean, np.linalg.cholesky(covariance)
 
 
-def find_optima(evaluate: Evaluator, points: Array) -> list[Laplace]:
+def find_optima(evaluate: Probe, points: Array) -> list[Laplace]:
     """Laplace approximations at the distinct optima reached from ``points`` [N, D]."""
     optima: list[Laplace] = []
     for point in points:
@@ -186,7 +163,7 @@ def _is_inside(mean: Array, optimum: Laplace) -> bool:
 def warm_start(
     target: Target,
     *,
-    precise_target: Target,
+    evaluate: Probe,
     points: Array,
     seed: int,
     jit_compile: bool = True,
@@ -198,7 +175,7 @@ def warm_start(
 
     Args:
         target: in the precision of training.
-        precise_target: the same in float64 where it accepts that; for L-BFGS and Hessians.
+        evaluate: log p and its gradient, in float64 where the target accepts that; for L-BFGS and Hessians.
         points: [N, D] starting points; about ``num_starts`` of the finite ones, evenly spaced in their order, are used.
         seed: of particles and mixtures.
         jit_compile: try XLA.
@@ -210,25 +187,24 @@ def warm_start(
         TargetValueError: no optimum with a finite log density was found.
         ImproperDensityError: the particles spread without end.
     """
-    evaluate = Evaluator(precise_target)
     report("optimise")
     if moments is not None:
         optima, candidates = [], [moments]
     else:
         points = _finite(evaluate, points)
-        optima = find_optima(evaluate, points[:: max(1, len(points) // num_starts)])
-        candidates = [(points[0], np.eye(target.event_size))]
-    if optima:
-        candidates.append(cover(optima))
-    if len(optima) > 1:
-        best = max(optima, key=lambda optimum: optimum.log_evidence)
-        candidates.append((best.mean, best.scale_tril))
+        chosen = np.unique(np.linspace(0, len(points) - 1, num_starts).astype(int))
+        optima = find_optima(evaluate, points[chosen])
+        candidates = [cover(optima)] if optima else []
+        if len(optima) > 1:
+            best = max(optima, key=lambda optimum: optimum.log_evidence)
+            candidates.append((best.mean, best.scale_tril))
+        candidates.append((points[0], np.eye(target.event_size)))
     report("particles")
     runner = _Runner(target, seed=seed, jit_compile=jit_compile)
     return _settle(runner, candidates, len(optima), seed, report)
 
 
-def _finite(evaluate: Evaluator, points: Array) -> Array:
+def _finite(evaluate: Probe, points: Array) -> Array:
     """The points whose log density and gradient are finite, in their order."""
     log_prob, gradient = evaluate(points)
     finite = points[np.isfinite(log_prob) & np.isfinite(gradient).all(-1)]
@@ -279,12 +255,12 @@ class _Runner:
             tf.TensorSpec([size, size], tf.float64),
             tf.TensorSpec([], tf.float64),
         ]
-        traced = tf.function(value_and_gradient, autograph=False).get_concrete_function(*specs)
+        self.traced = tf.function(value_and_gradient, autograph=False).get_concrete_function(*specs)
 
-        def run(shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor, seed: tf.Tensor) -> smc.Particles:
-            return smc.sample(
-                lambda u: traced(u, shift, scale_tril, offset), size, seed=seed, num_particles=NUM_PARTICLES
-            )
+        def run(
+            start: smc.Start, shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor, seed: tf.Tensor
+        ) -> smc.Particles:
+            return smc.sample(lambda u: self.traced(u, shift, scale_tril, offset), start, seed=seed)
 
         self.compiled = Compiled(run, jit_compile=jit_compile)
 
@@ -293,12 +269,14 @@ class _Runner:
         centre = self.target.log_prob(tf.cast(whitening.shift[None, None], self.target.dtype))
         offset = float(centre[0, 0]) + whitening.log_det
         offset = offset if np.isfinite(offset) else 0.0
-        particles = self.compiled(
+        coordinates = (
             tf.constant(whitening.shift),
             tf.constant(whitening.scale_tril),
             tf.constant(offset - whitening.log_det, tf.float64),
-            tf.constant([self.seed, self.rounds]),
         )
+        seed = mixtures.fold_in([self.seed, self.rounds], mixtures.Stream.PARTICLES)
+        start = smc.start(lambda u: self.traced(u, *coordinates), len(shift), seed=seed, num_particles=NUM_PARTICLES)
+        particles = self.compiled(start, *coordinates, seed)
         self.rounds += 1
         z = whitening.to_z(particles.u).numpy()
         usable = np.isfinite(z).all(-1) & np.isfinite(particles.log_prob.numpy())
@@ -315,9 +293,14 @@ class _Runner:
 def _settle(
     runner: _Runner, candidates: list[tuple[Array, Array]], num_optima: int, seed: int, report: Callable[[str], None]
 ) -> WarmStart:
-    """Repeat from the best candidate's own moments until they no longer move."""
+    """Repeat from the best candidate's own moments until they no longer move. A candidate that fits ends the search."""
     event_size = runner.target.event_size
-    current = max((runner(*candidate) for candidate in candidates), key=lambda found: found.log_evidence)
+    rounds: list[_Round] = []
+    for candidate in candidates:
+        rounds.append(runner(*candidate))
+        if rounds[-1].log_evidence > -np.inf and not _moved(rounds[-1], 2.0):
+            break
+    current = max(rounds, key=lambda found: found.log_evidence)
     if current.log_evidence == -np.inf:
         raise TargetValueError(
             expected="a log density that particles can follow from the start",
@@ -326,11 +309,9 @@ def _settle(
         )
     first_scale = np.abs(current.z - np.median(current.z, 0)).mean(0)
     for _ in range(MAX_ROUNDS):
-        whitening = _moments(current)
-        noise = np.linalg.solve(current.whitening.scale_tril, (current.z - current.whitening.shift).T)
-        moved = np.abs(noise.mean(1)).max() > 0.5 or np.abs(np.log(noise.std(1))).max() > 0.35
-        if not moved:
+        if not _moved(current):
             break
+        whitening = _moments(current)
         following = runner(whitening.shift, whitening.scale_tril)
         if following.log_evidence < current.log_evidence - 1.0:
             break
@@ -361,6 +342,12 @@ def _settle(
     }
     target = replace(target, max_score=float(tf.reduce_max(tf.norm(score, axis=-1))))
     return WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
+
+
+def _moved(found: _Round, tolerance: float = 1.0) -> bool:
+    """Whether the particles lie elsewhere than the Gaussian they started from."""
+    noise = found.whitening.to_u(found.z)
+    return bool(np.abs(noise.mean(0)).max() > 0.5 * tolerance or np.abs(np.log(noise.std(0))).max() > 0.35 * tolerance)
 
 
 def _moments(found: _Round) -> Whitening:

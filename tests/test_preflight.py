@@ -264,7 +264,7 @@ def test_separable_logistic_regression_without_a_prior_is_improper() -> None:
 def test_dtypes() -> None:
     wide = tf.constant([1.0, 2.0], tf.float64)
     found = look(lambda z: normal(z * wide))
-    assert found.target.dtype == found.precise_target.dtype == tf.float64
+    assert found.target.dtype == found.precise.target.dtype == tf.float64
     assert "float64 only" in found.notes[0]
     narrow = tf.constant([1.0, 2.0], tf.float32)
     with pytest.raises(DtypeError, match="build constants and data in the dtype of the arguments"):
@@ -273,7 +273,7 @@ def test_dtypes() -> None:
 
 def test_float64_is_chosen_where_rounding_matters() -> None:
     found = look(normal)
-    assert (found.target.dtype, found.precise_target.dtype) == (tf.float32, tf.float64)
+    assert (found.target.dtype, found.precise.target.dtype) == (tf.float32, tf.float64)
 
     regressor = np.linspace(1e4, 1e4 + 1.0, 2000)
 
@@ -301,7 +301,7 @@ def test_a_large_log_density_in_float32_only_is_reported() -> None:
     target = JointTarget(joint, {"y": [1.0, 2.0, 3.0]})
     with pytest.warns(PrecisionWarning, match="evaluated in float32, so rounding alone moves it by"):
         found = examine(target, points(1), seed=0)
-    assert found.precise_target is found.target is target
+    assert found.precise.target is found.target is target
 
 
 def test_a_target_of_the_users_own() -> None:

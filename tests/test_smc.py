@@ -31,7 +31,10 @@ def repeat(log_prob: LogProb, event_size: int, repeats: int = REPEATS, **options
 
     @tf.function(autograph=False)
     def run(seed: Tensor) -> smc.Particles:
-        return smc.sample(value_and_gradient(log_prob), event_size, seed=seed, **options)
+        density = value_and_gradient(log_prob)
+        beginning = {name: options[name] for name in ("num_particles", "max_stages", "scale") if name in options}
+        moves = {name: value for name, value in options.items() if name not in ("num_particles", "max_stages")}
+        return smc.sample(density, smc.start(density, event_size, seed=seed, **beginning), seed=seed, **moves)
 
     found = [run(tf.constant([7, number])) for number in range(repeats)]
     return [smc.Particles(*(part.numpy() for part in particles)) for particles in found]

@@ -11,8 +11,9 @@ import tensorflow as tf
 from neural_vb import warm_start as module
 from neural_vb._types import Array, Tensor
 from neural_vb.errors import ImproperDensityError, TargetValueError
+from neural_vb.probing import Probe
 from neural_vb.targets import LogProbTarget
-from neural_vb.warm_start import Evaluator, Laplace, WarmStart, cover, dispersed_points, find_optima, laplace, optimise
+from neural_vb.warm_start import Laplace, WarmStart, cover, dispersed_points, find_optima, laplace, optimise
 
 LogProb = Callable[[Tensor], Tensor]
 NUM_PARTICLES = 1_024
@@ -42,8 +43,8 @@ def gaussian(mean: Array, covariance: Array, log_z: float = 0.0) -> LogProb:
     return log_prob
 
 
-def evaluator(log_prob: LogProb, event_size: int) -> Evaluator:
-    return Evaluator(LogProbTarget(log_prob, event_shape=[event_size], dtype=tf.float64))
+def evaluator(log_prob: LogProb, event_size: int) -> Probe:
+    return Probe(LogProbTarget(log_prob, event_shape=[event_size], dtype=tf.float64))
 
 
 def start(
@@ -52,7 +53,7 @@ def start(
     precise = LogProbTarget(log_prob, event_shape=[event_size], dtype=tf.float64)
     return module.warm_start(
         LogProbTarget(log_prob, event_shape=[event_size], dtype=dtype),
-        precise_target=precise,
+        evaluate=Probe(precise),
         points=dispersed_points(event_size, 64, seed=0) if points is None else points,
         seed=0,
         jit_compile=False,

@@ -1,0 +1,104 @@
+"""A target's log density and gradient at NumPy points, with a named error for whatever is raised inside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb._text import first_line
+from neural_vb._types import Array, Target
+from neural_vb.errors import DtypeError, GradientError, NeuralVBError, TargetShapeError, TargetValueError
+
+BATCH = 64
+
+
+class Probe:
+    """log p and gradient of a target at NumPy points, in its own precision.
+
+    One point, or padded batches of ``BATCH``: a plain graph for each, traced once. The sizes are static, as in
+    training: a user's function may look at them.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._evaluate = tf.function(self._graph, autograph=False)
+
+    def _graph(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            log_prob = self.target.log_prob(z)
+        return log_prob, tape.gradient(log_prob, z)
+
+    def __call__(self, points: Array) -> tuple[Array, Array]:
+        """[N, D] -> (log p [N], gradients [N, D]) in float64.
+
+        Raises:
+            GradientError: there is no gradient, or NumPy got hold of a tensor.
+            DtypeError: the target mixes dtypes.
+            TargetShapeError: log p is not one number for each row.
+            TargetValueError: anything else that is raised inside the target.
+        """
+        values, gradients = [], []
+        size = 1 if len(points) == 1 else BATCH
+        for start in range(0, len(points), size):
+            chunk = points[start : start + size]
+            padded = np.concatenate([chunk, np.repeat(chunk[:1], size - len(chunk), axis=0)])
+            log_prob, gradient = self._run(padded)
+            values.append(log_prob[: len(chunk)])
+            gradients.append(gradient[: len(chunk)])
+        return np.concatenate(values), np.concatenate(gradients)
+
+    def values(self, points: Array) -> Array:
+        """log p alone, [N, D] -> [N]."""
+        return self(points)[0]
+
+    def _run(self, points: Array) -> tuple[Array, Array]:
+        z = tf.constant(points[:, np.newaxis], self.target.dtype)
+        try:
+            log_prob, gradient = self._evaluate(z)
+        except NeuralVBError:
+            raise
+        except Exception as error:
+            raise _named(error) from error
+        if log_prob.shape != z.shape[:-1]:
+            raise TargetShapeError(
+                expected=f"one log density for each row, shape {z.shape[:-1].as_list()} for z of {z.shape.as_list()}",
+                got=f"shape {log_prob.shape.as_list()}",
+                fix="reduce over the last axis only, and keep the axes [S, B]",
+            )
+        if gradient is None:
+            raise GradientError(
+                expected="a log density with a gradient",
+                got="None: an operation without derivative lies between the parameters and log p",
+                fix="look for tf.round, tf.cast to integers, tf.stop_gradient, tf.numpy_function or .numpy(), and for "
+                "a result that does not use the parameters; write it with differentiable TensorFlow operations",
+            )
+        return _float64(log_prob), _float64(gradient)
+
+
+def _float64(tensor: tf.Tensor) -> Array:
+    """[S, 1, ...] -> NumPy [S, ...]; a gradient may come as indexed slices."""
+    return tf.convert_to_tensor(tensor).numpy()[:, 0].astype(np.float64)
+
+
+def _named(error: Exception) -> NeuralVBError:
+    """The error of ours for an exception that came out of the user's function."""
+    quoted, text = first_line(error), str(error).lower()
+    if "numpy" in text and not isinstance(error, tf.errors.OpError):
+        return GradientError(
+            expected="a log density computed with TensorFlow operations",
+            got=f"NumPy on a tensor inside it ({quoted})",
+            fix="replace NumPy and SciPy functions of the parameters by TensorFlow's (np.sum -> tf.reduce_sum, np.exp "
+            "-> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy()",
+        )
+    mixed = ("float32" in text and "float64" in text) or ("a float tensor" in text and "a double tensor" in text)
+    if mixed or "dtype" in text or "that does not match type" in text:
+        return DtypeError(
+            expected="a log density in one dtype",
+            got=quoted,
+            fix="build constants and data in the dtype of the arguments, e.g. tf.cast(data, z.dtype)",
+        )
+    fix = "call log_prob on a batch of points yourself to find the line"
+    if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
+        fix = "replace Python `if`, `for` and `while` on tensors by tf.where, tf.cond or whole-array operations"
+    return TargetValueError(expected="log_prob to run on a batch of points", got=quoted, fix=fix)
