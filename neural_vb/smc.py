@@ -94,7 +94,7 @@ def sample(
     ess_ratio: float = 0.5,
     num_moves: int = 3,
     num_leapfrog: int = 8,
-    num_final_moves: int = 12,
+    num_final_moves: int = 8,
 ) -> Particles:
     """Particles from N(0, scale^2 I) to p. Call it inside ``tf.function(jit_compile=True)``.
 

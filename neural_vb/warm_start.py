@@ -298,7 +298,7 @@ def _settle(
     rounds: list[_Round] = []
     for candidate in candidates:
         rounds.append(runner(*candidate))
-        if rounds[-1].log_evidence > -np.inf and not _moved(rounds[-1], 2.0):
+        if rounds[-1].log_evidence > -np.inf and not _moved(rounds[-1]):
             break
     current = max(rounds, key=lambda found: found.log_evidence)
     if current.log_evidence == -np.inf:
@@ -344,10 +344,11 @@ def _settle(
     return WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
 
 
-def _moved(found: _Round, tolerance: float = 1.0) -> bool:
-    """Whether the particles lie elsewhere than the Gaussian they started from."""
+def _moved(found: _Round) -> bool:
+    """Whether the particles lie elsewhere than the Gaussian they started from, which was half as wide again."""
     noise = found.whitening.to_u(found.z)
-    return bool(np.abs(noise.mean(0)).max() > 0.5 * tolerance or np.abs(np.log(noise.std(0))).max() > 0.35 * tolerance)
+    log_sd = np.log(noise.std(0) + 1e-30)
+    return bool(np.abs(noise.mean(0)).max() > 1.0 or np.abs(log_sd).max() > 0.35)
 
 
 def _moments(found: _Round) -> Whitening:
