@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 
 class NeuralVBError(Exception):
     """Base of every error that neural_vb raises on purpose.
@@ -17,6 +20,11 @@ class NeuralVBError(Exception):
         self.expected = expected
         self.got = got
         self.fix = fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Through pickles between processes, with the notes added on the way."""
+        make = functools.partial(type(self), expected=self.expected, got=self.got, fix=self.fix)
+        return make, (), self.__dict__
 
 
 class TargetShapeError(NeuralVBError):
