@@ -37,21 +37,36 @@ from neural_vb.errors import (
 )
 
 if TYPE_CHECKING:
-    from neural_vb import contrasts, critics, diagnostics, networks, plots, ratio_losses, samplers, targets
+    from neural_vb import (
+        calibration_plots,
+        conditional_flows,
+        contrasts,
+        critics,
+        diagnostics,
+        networks,
+        plots,
+        ratio_losses,
+        samplers,
+        targets,
+    )
     from neural_vb._types import Proposal
+    from neural_vb.amortized import AmortizedPosterior, fit_amortized
     from neural_vb.fitting import fit, load
     from neural_vb.posterior import Posterior
     from neural_vb.training import TrainingConfig
 
 _HOMES = {
+    "AmortizedPosterior": "amortized",
     "Posterior": "posterior",
     "Proposal": "_types",
     "TrainingConfig": "training",
     "fit": "fitting",
+    "fit_amortized": "amortized",
     "load": "fitting",
 }
 
 __all__ = [
+    "AmortizedPosterior",
     "BijectorError",
     "CompilationWarning",
     "ConfigurationError",
@@ -76,11 +91,14 @@ __all__ = [
     "TrainingConfig",
     "UnsupportedError",
     "__version__",
+    "calibration_plots",
+    "conditional_flows",
     "contrasts",
     "critics",
     "diagnostics",
     "errors",
     "fit",
+    "fit_amortized",
     "load",
     "networks",
     "plots",

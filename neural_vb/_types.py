@@ -52,10 +52,13 @@ class Proposal(NamedTuple):
     Attributes:
         z: [S, B, D], differentiable in the sampler's parameters.
         log_choice: [S, B], log probability of the mixture component each draw came from; zero without a choice.
+        log_density: [S, B], log q of the draws, differentiable in the sampler's parameters, where it is known; then
+            neither contrast nor critic is needed, and the objective is the ordinary ELBO.
     """
 
     z: Tensor
     log_choice: Tensor
+    log_density: Tensor | None = None
 
 
 @runtime_checkable
@@ -99,7 +102,12 @@ class Critic(Protocol):
 
 
 class Contrast(Protocol):
-    """A tractable density r(z | x) near q: ``sample(S, seed) -> [S, B, D]`` and ``log_prob([S, B, D]) -> [S, B]``."""
+    """A tractable density r(z | x) near q: ``sample(S, seed) -> [S, B, D]`` and ``log_prob([S, B, D]) -> [S, B]``.
+
+    Two things are optional. A contrast with ``follows_sampler = True`` is called with the sampler's parameters, behind
+    a stop-gradient: its moments are functions of them. A density with ``standardise`` shows the critic z in coordinates
+    in which r is standard normal.
+    """
 
     def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters: ...
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -21,17 +21,31 @@ from neural_vb._types import Contrast, Critic, Parameters, RatioLoss, Sampler, S
 from neural_vb.mixtures import Stream, fold_in
 
 
+def as_given(x: Tensor | None) -> Tensor | None:
+    """x itself."""
+    return x
+
+
 @dataclass(frozen=True)
 class Parts:
-    """The three networks and the loss that tie an implicit posterior to a target."""
+    """The three networks and the loss that tie an implicit posterior to a target.
+
+    Attributes:
+        sampler: draws.
+        critic: tells them from the contrast's.
+        contrast: a density near q.
+        ratio_loss: what the critic minimises.
+        features: from x to what these three see of it; the target sees x itself.
+    """
 
     sampler: Sampler
     critic: Critic
     contrast: Contrast
     ratio_loss: RatioLoss
+    features: Callable[[Any], Any] = as_given
 
 
-GRADIENT_SIGNS = {"sampler": 1.0, "critic": 1.0, "contrast": -1.0}
+GRADIENT_SIGNS = {"sampler": 1.0, "critic": 1.0, "contrast": -1.0, "target": 1.0}
 
 
 class Losses(NamedTuple):
@@ -54,9 +68,20 @@ class Losses(NamedTuple):
     draws: Tensor
 
 
+def contrast_density(parts: Parts, parameters: Parameters, seen: Tensor | None) -> Any:
+    """The density r(. | x); with ``follows_sampler`` the contrast is a function of the sampler's parameters, frozen.
+
+    That is adaptive contrast with moments that are known as functions of x. A density with ``standardise`` shows the
+    critic [S, B, D] in coordinates in which r is standard normal (section 4 of the paper).
+    """
+    if getattr(parts.contrast, "follows_sampler", False):
+        return parts.contrast(tf.nest.map_structure(tf.stop_gradient, parameters["sampler"]), seen)
+    return parts.contrast(parameters["contrast"], seen)
+
+
 def losses(
     parts: Parts,
-    log_prob: Callable[[Tensor, Tensor | None], Tensor],
+    log_prob: Callable[..., Tensor],
     parameters: Parameters,
     x: Tensor | None,
     *,
@@ -69,29 +94,34 @@ def losses(
 
     Args:
         parts: sampler, critic, contrast and ratio loss.
-        log_prob: ([S, B, D], x) -> [S, B], in the coordinates of the sampler.
-        parameters: {"sampler": ..., "critic": ..., "contrast": ...}.
+        log_prob: ([S, B, D], x) -> [S, B], in the sampler's coordinates; with "target" parameters as third argument.
+        parameters: {"sampler": ..., "critic": ..., "contrast": ...}, and "target" where log p is trained too: it
+            ascends E_q[log p(x, z)], as in a variational autoencoder.
         x: [B, X], or None for one data set.
         num_samples: S.
         seed: stateless seed [2].
     """
-    proposal = parts.sampler(parameters["sampler"], num_samples, x, fold_in(seed, Stream.SAMPLER))
+    seen = parts.features(x)
+    proposal = parts.sampler(parameters["sampler"], num_samples, seen, fold_in(seed, Stream.SAMPLER))
     z = proposal.z
     draws = tf.stop_gradient(z)
-    contrast = parts.contrast(parameters["contrast"], x)
+    contrast = contrast_density(parts, parameters, seen)
     contrast_draws = tf.stop_gradient(contrast.sample(num_samples, fold_in(seed, Stream.CONTRAST)))
 
-    log_p = log_prob(z, x)
+    log_p = log_prob(z, x, parameters["target"]) if "target" in parameters else log_prob(z, x)
     finite = tf.math.is_finite(log_p)
-    frozen_critic = tf.nest.map_structure(tf.stop_gradient, parameters["critic"])
-    log_q = contrast.log_prob(z) + parts.critic(frozen_critic, z, x)
+    standardise = getattr(contrast, "standardise", as_given)
+    log_q = proposal.log_density
+    if log_q is None:
+        frozen_critic = tf.nest.map_structure(tf.stop_gradient, parameters["critic"])
+        log_q = contrast.log_prob(z) + parts.critic(frozen_critic, standardise(z), seen)
     gap = tf.where(finite, log_q - tf.where(finite, log_p, tf.zeros_like(log_p)), tf.zeros_like(log_q))
     num_finite = tf.maximum(tf.reduce_sum(tf.cast(finite, gap.dtype)), 1.0)
     mean_gap = tf.reduce_sum(gap) / num_finite
     centred_gap = tf.where(finite, tf.stop_gradient(gap - mean_gap), tf.zeros_like(gap))
     choice_loss = tf.reduce_sum(centred_gap * proposal.log_choice) / num_finite
 
-    logits = parts.critic(parameters["critic"], tf.concat([draws, contrast_draws], 0), x)
+    logits = parts.critic(parameters["critic"], standardise(tf.concat([draws, contrast_draws], 0)), seen)
     posterior_logits, contrast_logits = logits[:num_samples], logits[num_samples:]
     critic_loss = parts.ratio_loss(posterior_logits, contrast_logits)
 

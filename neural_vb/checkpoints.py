@@ -27,6 +27,7 @@ from neural_vb.training import History
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 SCHEMA = 1
+ROLES = ("sampler", "critic", "contrast", "ratio_loss")
 PARTS: dict[str, type] = {
     part.__name__: part
     for part in (
@@ -36,6 +37,7 @@ PARTS: dict[str, type] = {
         contrasts.MomentMatched,
         networks.Linear,
         networks.MLP,
+        networks.MeanPooled,
     )
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -72,7 +74,7 @@ def save(record: Record, path: str | Path) -> None:
         "schema": SCHEMA,
         "neural_vb": __version__,
         "event_size": record.whitened.event_size,
-        "parts": {name: _encode(part) for name, part in vars(record.parts).items()},
+        "parts": {name: _encode(getattr(record.parts, name)) for name in ROLES},
         "parameters": _skeleton(record.parameters, tensors),
         "offset": record.whitened.offset,
         "max_score": _finite_or_none(record.whitened.max_score),

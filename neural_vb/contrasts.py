@@ -31,7 +31,10 @@ class FlowDensity:
     def sample(self, num_samples: int | Tensor, seed: Seed) -> Tensor:
         """Draws [S, B, D]."""
         num_conditions = 1 if self.x is None else tf.shape(self.x)[0]
-        u = mixtures.sample(self.parameters["base"], tf.stack([num_samples, num_conditions]), seed)
+        return self.forward(mixtures.sample(self.parameters["base"], tf.stack([num_samples, num_conditions]), seed))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """From the base to draws, [S, B, D] -> [S, B, D]."""
         for index, coupling in enumerate(self.parameters["couplings"]):
             u = self._couple(coupling, u, index, inverse=False)[0]
         return u
@@ -43,7 +46,11 @@ class FlowDensity:
         for index, coupling in reversed(couplings):
             u, change = self._couple(coupling, u, index, inverse=True)
             log_det += change
-        return mixtures.log_prob(self.parameters["base"], u) + log_det
+        return self.base_log_prob(u) + log_det
+
+    def base_log_prob(self, u: Tensor) -> Tensor:
+        """Of the base, [S, B, D] -> [S, B]."""
+        return mixtures.log_prob(self.parameters["base"], u)
 
     def _couple(self, coupling: Parameters, u: Tensor, index: int, *, inverse: bool) -> tuple[Tensor, Tensor]:
         """One affine coupling; the log-determinant is that of the direction taken."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
-from tqdm.auto import tqdm
 
 from neural_vb import checkpoints, contrasts, critics, mixtures, preflight, ratio_losses, samplers
 from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Target
-from neural_vb._version import __version__
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.posterior import Posterior
 from neural_vb.priors import JointPrior
+from neural_vb.progress import Progress
+from neural_vb.provenance import versions
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.warm_start import WarmStart, dispersed_points, warm_start
@@ -88,7 +86,7 @@ def fit(
     seed, config = int(seed), config or TrainingConfig()
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
     points, num_starts, moments = _start(given, start, seed)
-    with _Progress(enabled=progress) as bar:
+    with Progress(enabled=progress) as bar:
         bar.stage("check")
         examination = preflight.examine(given, points, seed=seed)
         trained_target = examination.target
@@ -125,7 +123,6 @@ def fit(
             warm_start=warm.numbers,
             jit_compile=warm.jit_compile,
         )
-    versions = _versions(trained.jit_compile, trained_target.dtype)
     return Posterior(
         parts,
         trained.parameters,
@@ -135,7 +132,7 @@ def fit(
         seed,
         derived,
         examination.notes,
-        versions,
+        versions(trained.jit_compile, trained_target.dtype),
     )
 
 
@@ -298,40 +295,3 @@ def _resolve(contrast: Contrast, target: WhitenedTarget) -> Contrast:
         )
     whitening = target.whitening
     return contrasts.Prior(distribution, tuple(whitening.shift), tuple(map(tuple, whitening.scale_tril)))
-
-
-def _versions(jit_compile: bool, target_dtype: tf.DType) -> dict[str, str]:
-    device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-    return {
-        "neural_vb": __version__,
-        "tensorflow": tf.__version__,
-        "tensorflow_probability": tfp.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": device,
-        "jit_compile": str(jit_compile),
-        "target_dtype": target_dtype.name,
-    }
-
-
-class _Progress:
-    """One bar over all stages of a fit, with the ELBO and the critic's accuracy while training."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._bar = tqdm(disable=not enabled, unit="step", dynamic_ncols=True, leave=True)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def stage(self, name: str) -> None:
-        self._bar.set_description_str(name)
-        self._bar.refresh()
-
-    def window(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._bar.set_description_str("train" if metrics["rate"] == 1.0 else "settle")
-        self._bar.total = int(metrics["last_step"])
-        self._bar.set_postfix(elbo=f"{metrics['elbo']:.3f}", critic=f"{metrics['critic_accuracy']:.3f}", refresh=False)
-        self._bar.update(step - self._bar.n)

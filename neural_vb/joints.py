@@ -102,7 +102,7 @@ def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
         LatentError: nothing left to infer; a latent part is unnamed, discrete, deterministic or nested.
         TargetShapeError: a component batch dimension would mix with the axis of draws.
     """
-    names = _names(joint)
+    names = part_names(joint)
     floats = {name: tf.as_dtype(d) for name, d in unpack(joint, joint.dtype).items() if tf.as_dtype(d).is_floating}
     if len(set(floats.values())) > 1:
         raise DtypeError(
@@ -144,7 +144,7 @@ def sample_observables(joint: Any, latents: Mapping[str, Tensor], seed: Seed) ->
     Raises:
         LatentError: the joint has no such latent part, or one of another shape.
     """
-    names, shapes = _names(joint), unpack(joint, joint.event_shape)
+    names, shapes = part_names(joint), unpack(joint, joint.event_shape)
     for name, value in latents.items():
         if name not in names:
             raise LatentError(
@@ -169,7 +169,7 @@ def sample_parts(joint: Any, num_draws: int, seed: Seed, *, known: Mapping[str, 
     TFP's own ``sample`` gives every row of an AutoBatched joint the same noise when it has known values and a stateless
     seed, loops over the rows when it has none, and draws a part of a plain joint once when no known part feeds it.
     """
-    names, shapes = _names(joint), unpack(joint, joint.event_shape)
+    names, shapes = part_names(joint), unpack(joint, joint.event_shape)
     values: dict[str, Any] = {name: known.get(name) for name in names}
     seeds = tf.unstack(tfp.random.split_seed(stateless(seed), n=len(names)))
     for name, part_seed in zip(names, seeds, strict=True):
@@ -189,7 +189,8 @@ def stateless(seed: Seed) -> Tensor:
     return seed if seed.shape.rank else tf.stack([tf.zeros_like(seed), seed])
 
 
-def _names(joint: Any) -> tuple[str, ...]:
+def part_names(joint: Any) -> tuple[str, ...]:
+    """Names of the parts, in the joint's order; ``LatentError`` when one has none or a joint lies inside."""
     if any(tf.nest.is_nested(dtype) for dtype in unpack(joint, joint.dtype).values()):
         raise LatentError(
             expected="a flat joint distribution",

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb._types import Parameters, Seed, Tensor
+from neural_vb.errors import ConfigurationError
 
 
 class Network(Protocol):
@@ -78,6 +79,43 @@ class MLP:
         for layer in parameters[:-1]:
             inputs = self.activation(affine(layer, inputs))
         return affine(parameters[-1], inputs)
+
+
+@dataclass(frozen=True)
+class MeanPooled:
+    """A summary of exchangeable rows: pooled(mean over rows of rows(row)), "deep sets" (arXiv 1703.06114).
+
+    Args:
+        row_size: numbers in a row; the input is rows one after the other.
+        rows: network of each row.
+        pooled: network of their mean.
+        width: size of what is averaged.
+    """
+
+    row_size: int = 1
+    rows: MLP = MLP((64, 64))
+    pooled: MLP = MLP((64,))
+    width: int = 32
+
+    def initial_parameters(self, input_size: int, output_size: int, seed: Seed) -> Parameters:
+        """{"rows": ..., "pooled": ...}."""
+        if input_size % self.row_size:
+            raise ConfigurationError(
+                expected=f"data of whole rows of {self.row_size} numbers",
+                got=f"{input_size} numbers",
+                fix="pass the row_size of the data",
+            )
+        first, second = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
+        return {
+            "rows": self.rows.initial_parameters(self.row_size, self.width, first),
+            "pooled": self.pooled.initial_parameters(self.width, output_size, second),
+        }
+
+    def __call__(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """[..., N * row_size] -> [..., output_size]; the same for any order of the rows."""
+        shape = tf.concat([tf.shape(inputs)[:-1], [inputs.shape[-1] // self.row_size, self.row_size]], 0)
+        rows = self.rows(parameters["rows"], tf.reshape(inputs, shape))
+        return self.pooled(parameters["pooled"], tf.reduce_mean(rows, -2))
 
 
 def join_condition(values: Tensor, x: Tensor | None) -> Tensor:

@@ -19,8 +19,10 @@ from neural_vb.optimiser import Adam, Layout, Schedule, TrainingState, initial_s
 
 logger = logging.getLogger(__name__)
 
-LogProb = Callable[[Tensor, Tensor | None], Tensor]
+LogProb = Callable[..., Tensor]
+Batches = Callable[[int, int], Tensor]
 Callback = Callable[[int, Mapping[str, float]], bool | None]
+Evaluate = Callable[[Parameters], Mapping[str, float]]
 
 METRICS = (
     "elbo",
@@ -43,10 +45,11 @@ class TrainingConfig:
         min_steps: fewest steps before a plateau may end the first phase.
         decay_steps: most steps over which the rates fall linearly to zero; they fall over as many steps as went before,
             within half of this and this.
-        batch_size: S, draws from the sampler and from the contrast per step.
+        batch_size: draws from the sampler and from the contrast per step: S for one data set, else about S times B.
         sampler_rate: Adam rate of the sampler; a tenth of the critic's, which must not lag behind.
         critic_rate: Adam rate of the critic.
         contrast_rate: Adam rate of a flow contrast.
+        target_rate: Adam rate of a target with parameters, such as a decoder.
         beta_1: Adam's first decay.
         beta_2: Adam's second decay.
         average_decay: decay of the exponential average of the parameters.
@@ -62,18 +65,19 @@ class TrainingConfig:
 
     max_steps: int = 5_000
     min_steps: int = 1_200
-    decay_steps: int = 1_200
+    decay_steps: int = 1_000
     batch_size: int = 256
-    sampler_rate: float = 4e-4
-    critic_rate: float = 4e-3
-    contrast_rate: float = 4e-3
+    sampler_rate: float = 6e-4
+    critic_rate: float = 5e-3
+    contrast_rate: float = 5e-3
+    target_rate: float = 1e-3
     beta_1: float = 0.5
     beta_2: float = 0.999
     average_decay: float = 0.998
     max_growth: float = 10.0
     window: int = 200
     plateau_windows: int = 3
-    plateau_tolerance: float = 0.01
+    plateau_tolerance: float = 0.02
     easy_divergence: float = 0.03
     ramp_steps: int = 300
     jit_compile: bool = True
@@ -85,7 +89,7 @@ class TrainingConfig:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("plateau_tolerance", "easy_divergence"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0 and finite")
-        for name in ("sampler_rate", "critic_rate", "contrast_rate", "max_growth"):
+        for name in ("sampler_rate", "critic_rate", "contrast_rate", "target_rate", "max_growth"):
             self._require(name, 0 < getattr(self, name) < math.inf, "positive and finite")
         for name in ("beta_1", "beta_2", "average_decay"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
@@ -153,20 +157,36 @@ class Trained(NamedTuple):
 class _Stepper:
     """Everything that is fixed during a run; ``run`` is a pure function of its arguments."""
 
-    def __init__(self, parts: Parts, log_prob: LogProb, layout: Layout, config: TrainingConfig, seed: int) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        log_prob: LogProb,
+        layout: Layout,
+        config: TrainingConfig,
+        seed: int,
+        *,
+        num_samples: int | None = None,
+        streamed: bool = False,
+    ) -> None:
         self.parts, self.log_prob, self.layout, self.config, self.seed = parts, log_prob, layout, config, seed
-        rates = {"sampler": config.sampler_rate, "critic": config.critic_rate, "contrast": config.contrast_rate}
+        self.num_samples = config.batch_size if num_samples is None else num_samples
+        self.streamed = streamed
+        rates = {name: getattr(config, f"{name}_rate") for name in GRADIENT_SIGNS}
         self.adam = Adam(layout.spread(rates), config.beta_1, config.beta_2, config.average_decay, config.max_growth)
         self.signs = layout.spread(GRADIENT_SIGNS)
-        self.ramp = layout.spread({"sampler": 1.0, "critic": 0.0, "contrast": 0.0})
+        self.ramp = layout.spread(dict.fromkeys(GRADIENT_SIGNS, 0.0) | {"sampler": 1.0})
 
     def run(
         self, state: TrainingState, num_steps: Tensor, schedule: Schedule, x: Tensor | None
     ) -> tuple[TrainingState, Tensor]:
-        """``num_steps`` steps and the sums of their metrics [M], in the order of ``METRICS``."""
+        """``num_steps`` steps and the sums of their metrics [M], in the order of ``METRICS``.
+
+        x is [B, X], or one such batch for each step, [T, B, X], when ``streamed``.
+        """
 
         def body(done: Tensor, state: TrainingState, totals: Tensor) -> tuple[Tensor, TrainingState, Tensor]:
-            state, metrics = self._step(state, schedule, x)
+            batch = x[done] if self.streamed and x is not None else x
+            state, metrics = self._step(state, schedule, batch)
             return done + 1, state, totals + metrics
 
         start = (tf.constant(0), state, tf.zeros([len(METRICS)]))
@@ -183,7 +203,7 @@ class _Stepper:
                 self.log_prob,
                 layout.unpack(state.parameters),
                 x,
-                num_samples=self.config.batch_size,
+                num_samples=self.num_samples,
                 seed=tf.stack([tf.constant(self.seed, tf.int32), state.step]),
             )
         gradients = layout.split(self.signs * tape.gradient(found.total, state.parameters))
@@ -229,8 +249,10 @@ def train(
     config: TrainingConfig,
     seed: int,
     x: Tensor | None = None,
+    stream: Batches | None = None,
     offset: float = 0.0,
     callbacks: Sequence[Callback] = (),
+    evaluate: Evaluate | None = None,
     warm_start: Mapping[str, float] | None = None,
     jit_compile: bool | None = None,
 ) -> Trained:
@@ -248,8 +270,10 @@ def train(
         config: how long and how fast.
         seed: of all noise; the same seed and mode give the same numbers.
         x: conditioning data [B, X], or None.
+        stream: (step, T) -> [T, B, X], float32: fresh conditioning data for the T steps from ``step`` on; instead of x.
         offset: added to every reported ELBO.
         callbacks: called after each window with the step and its metrics; a true value stops the run.
+        evaluate: called before them with the averaged parameters; its numbers join the metrics.
         warm_start: numbers to keep in the history.
         jit_compile: overrides ``config.jit_compile`` when XLA is known to fail.
 
@@ -257,18 +281,27 @@ def train(
         The averaged parameters, the state, the history and the status. Ctrl-C returns what there is, flagged.
     """
     layout = Layout(parameters)
-    stepper = _Stepper(parts, log_prob, layout, config, seed)
+    if stream is not None:
+        x = stream(0, config.window)
+        num_samples = max(config.batch_size // x.shape[1], 1)
+    else:
+        num_samples = config.batch_size
+    stepper = _Stepper(parts, log_prob, layout, config, seed, num_samples=num_samples, streamed=stream is not None)
     use_xla = config.jit_compile if jit_compile is None else jit_compile
     run = Compiled(stepper.run, jit_compile=use_xla)
     state = initial_state(layout, parameters)
-    log = _Log(config, offset)
+    log = _Log(config, offset, num_samples * (1 if x is None else x.shape[-2]))
     status = Status("step_limit", "stopped at max_steps before the ELBO estimate rested", _LONGER)
     try:
         while log.step < log.end:
             schedule = Schedule(tf.constant(log.decay_start), tf.constant(log.decay_steps))
             num_steps = min(config.window, log.end - log.step)
+            if stream is not None and log.step > 0:
+                x = stream(log.step, config.window)
             state, totals = run(state, tf.constant(num_steps), schedule, x)
             metrics = log.append(totals.numpy(), num_steps)
+            if evaluate is not None:
+                metrics.update(evaluate(layout.unpack(state.average)))
             if metrics["skipped"] == num_steps:
                 status = Status(
                     "non_finite", "every step of a window was not finite; kept the last good state", _BROKEN
@@ -293,8 +326,8 @@ _BROKEN = "look for overflow in the log density far from its centre, or lower Tr
 class _Log:
     """Windows of metrics, and the decision when to let the rates fall."""
 
-    def __init__(self, config: TrainingConfig, offset: float) -> None:
-        self.config, self.offset = config, offset
+    def __init__(self, config: TrainingConfig, offset: float, draws_per_step: int) -> None:
+        self.config, self.offset, self.draws_per_step = config, offset, draws_per_step
         self.rows: list[dict[str, float]] = []
         self.step = 0
         self.decay_start, self.decay_steps = config.max_steps, config.decay_steps
@@ -309,7 +342,7 @@ class _Log:
         self.step += num_steps
         row["skipped"] = float(totals[METRICS.index("skipped")])
         row["elbo"] += self.offset
-        row["elbo_standard_error"] = math.sqrt(row["elbo_variance"] / (used * self.config.batch_size))
+        row["elbo_standard_error"] = math.sqrt(row["elbo_variance"] / (used * self.draws_per_step))
         row["step"] = self.step
         left = 1.0 - (self.step - self.decay_start) / self.decay_steps
         row["rate"] = min(max(left, 0.0), 1.0)

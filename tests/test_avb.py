@@ -64,7 +64,7 @@ def signed_gradients(parts: Parts, log_prob: Callable, parameters: Parameters, x
         total = losses(parts, log_prob, parameters, x, num_samples=S, seed=SEED).total
     zero = tf.UnconnectedGradients.ZERO
     gradients = tape.gradient(total, parameters, unconnected_gradients=zero)
-    return {name: [sign * g for g in tf.nest.flatten(gradients[name])] for name, sign in GRADIENT_SIGNS.items()}
+    return {name: [GRADIENT_SIGNS[name] * g for g in tf.nest.flatten(found)] for name, found in gradients.items()}
 
 
 def naive_gradients(parts: Parts, log_prob: Callable, parameters: Parameters, x: Tensor | None) -> dict[str, list]:
@@ -306,5 +306,5 @@ def test_losses_are_scalars_and_signs_cover_the_groups() -> None:
     parameters = parameters_of(parts, None)
     found = losses(parts, log_p, parameters, None, num_samples=S, seed=SEED)
     assert all(value.shape == () for name, value in found._asdict().items() if name != "draws")
-    assert GRADIENT_SIGNS.keys() == parameters.keys()
+    assert GRADIENT_SIGNS.keys() == {*parameters, "target"}
     assert Losses._fields == ("total", "elbo", "elbo_variance", "accuracy", "finite", "draws")

@@ -46,7 +46,15 @@ def quick_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         posteriors.append(fit(*arguments, **(small | keywords | {"config": QUICK, "progress": False})))
         return posteriors[-1]
 
+    fit_amortized = neural_vb.fit_amortized
+
+    def short_fit_amortized(*arguments: Any, **keywords: Any) -> Any:
+        quick = {"config": QUICK, "likelihood_steps": 20, "progress": False}
+        posteriors.append(fit_amortized(*arguments, **(keywords | quick)))
+        return posteriors[-1]
+
     monkeypatch.setattr(neural_vb, "fit", short_fit)
+    monkeypatch.setattr(neural_vb, "fit_amortized", short_fit_amortized)
     monkeypatch.setattr(
         fitting, "warm_start", lambda target, **options: search(target, **(options | {"num_starts": 2}))
     )
@@ -65,7 +73,7 @@ def test_python_blocks_of_a_page_run(page: Path, quick_fit: list[Any]) -> None:
     assert quick_fit, "no example of this page fits anything"
 
 
-@pytest.mark.parametrize("name", ["README.md", "index.md", "guide.md", "extending.md"])
+@pytest.mark.parametrize("name", ["README.md", "index.md", "guide.md", "extending.md", "amortized.md"])
 def test_page_has_examples(name: str) -> None:
     assert sum(any(blocks(page)) for page in PAGES if page.name == name) == 1
 

@@ -53,7 +53,8 @@ def run(
 ) -> Trained:
     chosen = chosen or parts()
     x_size = more["x"].shape[-1] if "x" in more else 0
-    return train(chosen, log_prob, initial(chosen, more.pop("size", 2), x_size), config=config, seed=0, **more)
+    start = more.pop("start", None) or initial(chosen, more.pop("size", 2), x_size)
+    return train(chosen, log_prob, start, config=config, seed=0, **more)
 
 
 def leaves(parameters: Any) -> list[np.ndarray]:
@@ -75,7 +76,7 @@ _WINDOWS: dict[str, Any] = {"max_steps": 1_000, "window": 10, "plateau_windows":
 
 
 def log_of(elbos: list[float], variance: float = 0.0, **config: Any) -> _Log:
-    log = _Log(replace(PLAIN, **_WINDOWS | config), offset=0.0)
+    log = _Log(replace(PLAIN, **_WINDOWS | config), offset=0.0, draws_per_step=PLAIN.batch_size)
     for elbo in elbos:
         totals = dict.fromkeys(METRICS, 0.0) | {"elbo": 10 * elbo, "elbo_variance": 10 * variance}
         log.append(np.array([totals[name] for name in METRICS]), 10)
@@ -150,7 +151,7 @@ def test_a_change_within_the_tolerance_is_none_however_precise_it_is() -> None:
 
 
 def test_skipped_steps_take_no_part_in_a_windows_means() -> None:
-    log = _Log(PLAIN, offset=5.0)
+    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size)
     totals = dict.fromkeys(METRICS, 0.0) | {"elbo": -12.0, "elbo_variance": 6.0, "finite_share": 6.0, "skipped": 4.0}
     row = log.append(np.array([totals[name] for name in METRICS]), 10)
     assert row["elbo"] == 5.0 - 2.0 and row["finite_share"] == 1.0 and row["skipped"] == 4.0
@@ -158,7 +159,7 @@ def test_skipped_steps_take_no_part_in_a_windows_means() -> None:
 
 
 def test_a_window_without_a_step_has_no_means() -> None:
-    log = _Log(PLAIN, offset=5.0)
+    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size)
     totals = dict.fromkeys(METRICS, 0.0) | {"skipped": 10.0}
     row = log.append(np.array([totals[name] for name in METRICS]), 10)
     assert row["skipped"] == 10.0 and row["step"] == 10
@@ -228,6 +229,54 @@ def test_callbacks_all_get_step_and_metrics_and_one_can_stop() -> None:
     assert seen[1][1]["elbo"] == trained.history.elbo[1]
 
 
+# Streams of data, and targets with parameters of their own.
+
+
+def test_a_stream_of_one_batch_repeated_is_that_batch() -> None:
+    chosen = parts(Flow(2, SMALL))
+    x = tf.constant(np.random.default_rng(0).standard_normal((4, 3)), tf.float32)
+    asked: list[tuple[int, int]] = []
+
+    def stream(step: int, num: int) -> tf.Tensor:
+        asked.append((step, num))
+        return tf.tile(x[tf.newaxis], [num, 1, 1])
+
+    config = replace(PLAIN, batch_size=4)
+    streamed = run(config=config, chosen=chosen, start=initial(chosen, x_size=3), stream=stream)
+    fixed = run(config=replace(config, batch_size=1), chosen=chosen, start=initial(chosen, x_size=3), x=x)
+    np.testing.assert_array_equal(streamed.state.parameters, fixed.state.parameters)
+    np.testing.assert_allclose(streamed.history.elbo_standard_error, fixed.history.elbo_standard_error)
+    assert asked == [(0, 20), (20, 20), (40, 20)]  # the last window is longer than what is left of it
+
+
+def test_a_target_with_parameters_learns_them() -> None:
+    """x ~ N(z + shift, 1), z ~ N(0, 1): the maximum likelihood shift is the mean of x."""
+    rng = np.random.default_rng(1)
+    data = 3.0 + np.sqrt(2.0) * rng.standard_normal((4_000, 1))
+
+    def log_prob(z: tf.Tensor, x: tf.Tensor, own: Any) -> tf.Tensor:
+        return normal(z, x) - 0.5 * tf.reduce_sum((x - z - own["shift"]) ** 2, -1)
+
+    def stream(step: int, num: int) -> tf.Tensor:
+        rows = np.random.default_rng(step).integers(len(data), size=(num, 64))
+        return tf.constant(data[rows], tf.float32)
+
+    chosen = parts(Flow(2, SMALL))
+    start = initial(chosen, size=1, x_size=1) | {"target": {"shift": np.zeros(1, np.float32)}}
+    config = replace(
+        PLAIN,
+        max_steps=900,
+        min_steps=900,
+        decay_steps=300,
+        window=100,
+        batch_size=64,
+        target_rate=0.02,
+        sampler_rate=3e-3,
+    )
+    trained = run(log_prob, config, chosen, start=start, stream=stream)
+    assert float(trained.parameters["target"]["shift"][0]) == pytest.approx(data.mean(), abs=0.25)
+
+
 def test_ctrl_c_in_a_callback_keeps_what_was_trained() -> None:
     def interrupt(step: int, metrics: Mapping[str, float]) -> None:
         if step == 40:
@@ -277,7 +326,7 @@ def test_one_exploding_draw_leaves_the_run_as_it_was() -> None:
     def explodes(z: tf.Tensor, x: tf.Tensor | None) -> tf.Tensor:
         return normal(z, x) - tf.where(z[0, 0, 0] > 2.5, 1e8 * z[..., 0] ** 2, 0.0)  # at one step in 160
 
-    config = replace(PLAIN, max_steps=600, min_steps=1000, window=50, ramp_steps=0)
+    config = replace(PLAIN, max_steps=600, min_steps=1000, window=50, ramp_steps=0, max_growth=3.0)
     with_bursts = run(explodes, config)
     assert with_bursts.history.sampler_gradient_norm.max() > 1e5 and (with_bursts.history.skipped == 0).all()
     free = run(explodes, replace(config, max_growth=1e30))

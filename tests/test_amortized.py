@@ -1,0 +1,174 @@
+"""Amortised posteriors against closed forms, their conversion to posteriors, and named refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import neural_vb as nvb
+from neural_vb.amortized import AMORTIZED, AmortizedPosterior
+from neural_vb.families import JointFamily
+from neural_vb.features import Features
+from neural_vb.networks import MLP, MeanPooled
+
+tfd = tfp.distributions
+NUM_ROWS = 5
+SHORT = replace(AMORTIZED, min_steps=400, max_steps=400, decay_steps=200, batch_size=128, window=100)
+
+
+def conjugate() -> Any:
+    """mu ~ N(0, 2^2), five rows N(mu, 1)."""
+    return tfd.JointDistributionNamedAutoBatched(
+        {"mu": tfd.Normal(0.0, 2.0), "y": lambda mu: tfd.Sample(tfd.Normal(mu, 1.0), NUM_ROWS)}
+    )
+
+
+def exact(y: np.ndarray) -> tuple[np.ndarray, float]:
+    precision = 1.0 / 4.0 + NUM_ROWS
+    return y.sum(-1) / precision, precision**-0.5
+
+
+@pytest.fixture(scope="module")
+def fitted() -> AmortizedPosterior:
+    return nvb.fit_amortized(
+        conjugate(),
+        observed="y",
+        summary=MeanPooled(),
+        summary_size=4,
+        config=SHORT,
+        likelihood_steps=1_500,
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(5)
+    return {"y": (2.0 * rng.standard_normal((40, 1)) + rng.standard_normal((40, NUM_ROWS))).astype(np.float32)}
+
+
+def test_the_conjugate_normal_is_met_for_many_data_sets(fitted: AmortizedPosterior, data: dict) -> None:
+    draws = fitted.sample(data, 2_000, seed=1)["mu"]
+    assert draws.shape == (2_000, 40)
+    mean, sd = exact(data["y"])
+    assert np.abs((draws.mean(0) - mean) / sd).mean() < 0.1
+    assert np.abs(draws.std(0) / sd - 1.0).mean() < 0.1
+
+
+def test_one_data_set_becomes_a_posterior_with_everything_that_follows(fitted: AmortizedPosterior, data: dict) -> None:
+    one = {"y": data["y"][3]}
+    posterior = fitted.condition(one)
+    mean, sd = exact(one["y"])
+    draws = posterior.sample(20_000, seed=2)["mu"]
+    assert abs(draws.mean() - mean) < 0.25 * sd and 0.8 < draws.std() / sd < 1.2
+    covariance = np.eye(NUM_ROWS) + 4.0
+    log_z = tfd.MultivariateNormalFullCovariance(np.zeros(NUM_ROWS), covariance).log_prob(one["y"].astype(np.float64))
+    assert abs(posterior.elbo.value - float(log_z)) < 0.1
+    assert posterior.to_arviz(100)["posterior"]["mu"].shape == (1, 100)
+    assert "amortised" in str(posterior)
+
+
+def test_a_batch_becomes_a_tuple_and_agrees_with_single_data_sets(fitted: AmortizedPosterior, data: dict) -> None:
+    pair = fitted.condition({"y": data["y"][:2]})
+    assert len(pair) == 2
+    alone = fitted.condition({"y": data["y"][1]})
+    np.testing.assert_array_equal(pair[1].sample(100, seed=4)["mu"], alone.sample(100, seed=4)["mu"])
+
+
+def test_a_few_steps_on_one_data_set_refine_it(fitted: AmortizedPosterior, data: dict) -> None:
+    one = {"y": data["y"][7]}
+    config = nvb.TrainingConfig(max_steps=200, min_steps=0, decay_steps=200, window=100)
+    refined = nvb.fit(conjugate(), one, start=fitted.condition(one), config=config, progress=False)
+    mean, sd = exact(one["y"])
+    draws = refined.sample(20_000, seed=2)["mu"]
+    assert abs(draws.mean() - mean) < 0.06 * sd and abs(draws.std() / sd - 1.0) < 0.06
+
+
+def test_the_summary_does_not_depend_on_the_order_of_rows(fitted: AmortizedPosterior, data: dict) -> None:
+    again = fitted.sample({"y": data["y"][:, ::-1]}, 50, seed=1)["mu"]
+    np.testing.assert_allclose(again, fitted.sample(data, 50, seed=1)["mu"], atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_draws(fitted: AmortizedPosterior, data: dict) -> None:
+    np.testing.assert_array_equal(fitted.sample(data, 10, seed=1)["mu"], fitted.sample(data, 10, seed=1)["mu"])
+    assert (fitted.sample(data, 10, seed=1)["mu"] != fitted.sample(data, 10, seed=2)["mu"]).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"x": np.zeros((2, NUM_ROWS))}, "with the keys"),
+        ({"y": np.zeros((2, NUM_ROWS + 1))}, r"of shape \[B, 5\]"),
+        ({"y": np.full((2, NUM_ROWS), np.nan)}, "NaN or infinity in 2 of 2"),
+        ({"y": np.zeros((0, NUM_ROWS))}, "positive number of data sets"),
+    ],
+)
+def test_data_that_do_not_fit_are_named(fitted: AmortizedPosterior, wrong: dict, message: str) -> None:
+    with pytest.raises(nvb.DataError, match=message):
+        fitted.sample(wrong)
+
+
+@pytest.mark.parametrize("observed", [[], ["mu", "y"], ["z"], "nothing"])
+def test_observed_names_some_but_not_all_parts(observed: Any) -> None:
+    with pytest.raises(nvb.DataError, match="some, not all"):
+        nvb.fit_amortized(conjugate(), observed=observed, progress=False)
+
+
+def test_the_seed_is_checked() -> None:
+    with pytest.raises(nvb.ConfigurationError, match="seed as a whole number"):
+        nvb.fit_amortized(conjugate(), observed="y", seed=-1)
+
+
+# The family.
+
+
+def test_the_family_agrees_with_the_target_of_each_data_set(data: dict) -> None:
+    family = JointFamily(conjugate(), ("y",))
+    z = np.random.default_rng(0).standard_normal((6, 3, 1)).astype(np.float32)
+    x = family.flatten({"y": data["y"][:3]})
+    assert x.shape == (3, NUM_ROWS) and family.x_size == NUM_ROWS and family.event_size == 1
+    found = family.log_prob(tf.constant(z), tf.constant(x)).numpy()
+    for b in range(3):
+        alone = family.at({"y": data["y"][b]}).log_prob(tf.constant(z[:, b : b + 1])).numpy()[:, 0]
+        np.testing.assert_allclose(found[:, b], alone, rtol=1e-5)
+
+
+def test_rows_and_parts_are_inverse() -> None:
+    joint = tfd.JointDistributionNamedAutoBatched(
+        {
+            "rate": tfd.Gamma(2.0, 1.0),
+            "count": lambda rate: tfd.Poisson(rate),
+            "y": lambda rate: tfd.Sample(tfd.Normal(rate, 1.0), [2, 3]),
+        }
+    )
+    family = JointFamily(joint, ("y", "count"))
+    _, x = family.simulate(4, 0)
+    again = family.flatten({name: part.numpy() for name, part in family.unflatten(x).items()})
+    np.testing.assert_array_equal(again, x)
+    assert family.data_shapes[family.observed[0]] in ((), (2, 3)) and x.shape == (4, 7)
+
+
+def test_simulations_follow_the_joint() -> None:
+    z, x = (part.numpy() for part in JointFamily(conjugate(), ("y",)).simulate(20_000, 3))
+    assert z.std() == pytest.approx(2.0, rel=0.03) and np.abs(np.corrcoef(z[:, 0], x.mean(1))[0, 1]) > 0.9
+    assert (x - z).std() == pytest.approx(1.0, rel=0.03)
+
+
+def test_features_are_standardised_and_survive_constant_columns() -> None:
+    x = np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32) * [1.0, 100.0, 0.0] + [5.0, 0.0, 7.0]
+    features = Features.of(x, None, 0)
+    found = features(tf.constant(x, tf.float32)).numpy()
+    assert features.size == 3 and found.shape == (500, 3)
+    np.testing.assert_allclose(found.mean(0), 0.0, atol=1e-4)
+    np.testing.assert_allclose(found.std(0), [1.0, 1.0, 0.0], atol=1e-4)
+    assert np.abs(features(tf.constant([[1e9, 0.0, 0.0]], tf.float32))).max() <= 10.0
+
+
+def test_mean_pooling_wants_whole_rows() -> None:
+    with pytest.raises(nvb.ConfigurationError, match="whole rows of 2"):
+        MeanPooled(row_size=2, rows=MLP((4,)), pooled=MLP((4,))).initial_parameters(5, 3, 0)
