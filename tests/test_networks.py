@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from neural_vb import checkpoints, networks
-from neural_vb.networks import MLP, Linear, Network, join_condition
+from neural_vb.networks import MLP, Linear, MeanPooled, Network, join_condition
 
 NETWORKS: dict[str, Network] = {
     "linear": Linear(),
@@ -17,6 +17,7 @@ NETWORKS: dict[str, Network] = {
     "default": MLP(),
     "no hidden layer": MLP(()),
     "tanh": MLP((7, 5), activation=tf.nn.tanh, output_scale=0.3),
+    "pooled": MeanPooled(row_size=1),
 }
 RNG = np.random.RandomState(0)
 INPUTS = RNG.randn(6, 2, 3).astype("float32")
@@ -113,3 +114,13 @@ def test_join_condition() -> None:
         return join_condition(values, x)
 
     np.testing.assert_array_equal(unknown_sizes(values, x), joined)
+
+
+def test_a_pooled_summary_does_not_see_the_order_of_rows() -> None:
+    network = MeanPooled(row_size=2, rows=MLP((8,)), pooled=MLP((8,)))
+    parameters = network.initial_parameters(10, 3, 1)
+    rows = RNG.randn(4, 5, 2).astype("float32")
+    there, back = (network(parameters, tf.constant(values.reshape(4, 10))) for values in (rows, rows[:, ::-1]))
+    np.testing.assert_allclose(there, back, atol=1e-5)
+    swapped = network(parameters, tf.constant(rows[..., ::-1].reshape(4, 10)))
+    assert np.abs(there - swapped).max() > 1e-3  # the order within a row matters
