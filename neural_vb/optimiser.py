@@ -112,6 +112,10 @@ class Adam(NamedTuple):
         usual = tf.sqrt(tf.reduce_sum(second_moment) / correction)
         return tf.where(usual > 0.0, self.max_growth * usual, np.inf)  # none is usual before the first
 
+    def cut(self, state: TrainingState, gradient: Tensor, second_moment: Tensor) -> Tensor:
+        """The gradient of a group, no longer than ``longest``."""
+        return gradient * tf.minimum(1.0, self.longest(state, second_moment) / (tf.norm(gradient) + 1e-30))
+
     def moments(self, state: TrainingState, gradient: Tensor) -> TrainingState:
         """The state with its moments moved towards ``gradient`` [P]."""
         return state._replace(

@@ -208,10 +208,8 @@ class _Stepper:
             )
         gradients = layout.split(self.signs * tape.gradient(found.total, state.parameters))
         norms = {name: tf.norm(part) for name, part in gradients.items()}
-        for name, second_moment in layout.split(state.second_moment).items():
-            longest = self.adam.longest(state, second_moment)
-            gradients[name] *= tf.minimum(1.0, longest / (norms[name] + 1e-30))
-        gradient = tf.concat(list(gradients.values()), 0)
+        moments = layout.split(state.second_moment)
+        gradient = tf.concat([self.adam.cut(state, part, moments[name]) for name, part in gradients.items()], 0)
 
         new = self.adam.moments(state, gradient)
         # The critic learns first: a sampler that follows an untrained critic leaves a good start.
