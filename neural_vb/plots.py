@@ -257,7 +257,9 @@ def _plot_elbo(axis: Any, step: np.ndarray, history: Any) -> None:
     lower, upper = smoothing.shown_range(elbo[late] - around, elbo[late] + around)
     axis.set_ylim(lower, upper)
     last = finite[-1]
-    text = f"last {elbo[last]:.2f}" + (f" ± {error[last]:.2f}" if np.isfinite(error[last]) else "")
+    # Two digits of the error, and no more of the value than it supports.
+    digits = int(np.clip(1 - np.floor(np.log10(error[last])), 2, 6)) if 0 < error[last] < np.inf else 2
+    text = f"last {elbo[last]:.{digits}f}" + (f" ± {error[last]:.{digits}f}" if np.isfinite(error[last]) else "")
     lowest = elbo[finite].min()
     if lowest < lower:
         text += f"   (lowest {lowest:.4g}, below the axis)"

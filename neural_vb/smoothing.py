@@ -123,12 +123,17 @@ def mass_2d(
 
 
 def _ends(column: np.ndarray, limits: Limits, bandwidth: float, always_pad: bool = False) -> Limits:
-    """Where a grid ends: at the outermost draws, for they may lie at a bound, unless they are too few to show one."""
-    lower, upper = float(column.min()), float(column.max())
-    if always_pad or column.size < FEW or lower == upper:
-        pad = 3 * bandwidth or 0.5
-        lower, upper = lower - pad, upper + pad
-    return max(lower, limits[0]), min(upper, limits[1])
+    """Where a grid ends: at the outermost draw where that lies at a bound, else three bandwidths beyond it."""
+    ends = []
+    for sign, limit in zip((-1.0, 1.0), limits, strict=True):
+        depth = (sign * column).max() - sign * column  # of each draw below the outermost one
+        outer = int((depth <= bandwidth / 2).sum())
+        inner = int((depth <= bandwidth).sum()) - outer
+        # At a bound a density ends abruptly; a light tail has only a draw or two within half a bandwidth of its end.
+        bounded = not always_pad and depth.any() and column.size >= FEW and outer >= max(5, inner / 4)
+        pad = 0.0 if bounded else 3 * bandwidth or 0.5
+        ends.append(min(sign * limit, (sign * column).max() + pad) * sign)
+    return ends[0], ends[1]
 
 
 def _smooth(counts: np.ndarray, widths: list[float]) -> np.ndarray:

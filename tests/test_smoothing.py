@@ -106,3 +106,15 @@ def test_density_on_grid_is_relative_and_takes_nan_for_outside() -> None:
     xs, ys, density = smoothing.density_on_grid(log_density, (-3, 3), (-1, 1), np.float32)
     assert density.max() == 1.0 and (density[xs < 0] == 0).all()
     assert (xs.min(), ys.max()) == (pytest.approx(-3 + 3 / 160), pytest.approx(1 - 1 / 160))
+
+
+def test_a_grid_ends_at_a_bound_and_goes_beyond_a_soft_edge() -> None:
+    rng = np.random.default_rng(0)
+    angle, radius = rng.uniform(0, 2 * np.pi, 4_000), rng.normal(1.5, 0.1, 4_000)
+    bounded = [rng.uniform(size=4_000), rng.exponential(size=4_000), rng.gamma(2.0, size=4_000)]
+    for sample in (*bounded, rng.normal(size=4_000), radius * np.cos(angle), rng.standard_t(3, 4_000)):
+        points, _ = smoothing.density_1d(sample, (-100.0, 100.0))
+        at_bound = any(sample is each for each in bounded)
+        assert (points[0] >= sample.min()) == at_bound
+    points, density = smoothing.density_1d(radius * np.cos(angle), (-100.0, 100.0))
+    assert max(density[0], density[-1]) < 0.02 * density.max()
