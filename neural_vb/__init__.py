@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         targets,
     )
     from neural_vb._types import Proposal
-    from neural_vb.amortized import AmortizedPosterior, fit_amortized
+    from neural_vb.amortized import AmortizedPosterior, fit_amortized, load_amortized
     from neural_vb.fitting import fit, load
     from neural_vb.posterior import Posterior
     from neural_vb.training import TrainingConfig
@@ -63,6 +63,7 @@ _HOMES = {
     "fit": "fitting",
     "fit_amortized": "amortized",
     "load": "fitting",
+    "load_amortized": "amortized",
 }
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "fit",
     "fit_amortized",
     "load",
+    "load_amortized",
     "networks",
     "plots",
     "ratio_losses",

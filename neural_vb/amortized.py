@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import critics, density_training, mixtures, ratio_losses
+from neural_vb import _checks, archives, checkpoints, critics, density_training, mixtures, ratio_losses
 from neural_vb._types import Array, Critic, Parameters, RatioLoss, Sampler, Status, Tensor
 from neural_vb.avb import Parts
 from neural_vb.binding import bind
 from neural_vb.compilation import Compiled, quiet_tracing
 from neural_vb.conditional_flows import ConditionalFlow, FlowSampler
-from neural_vb.errors import ConfigurationError
+from neural_vb.errors import FileFormatError
 from neural_vb.families import JointFamily
 from neural_vb.features import Features
 from neural_vb.networks import Network
@@ -25,6 +26,8 @@ from neural_vb.progress import Progress
 from neural_vb.provenance import versions
 from neural_vb.training import Callback, History, TrainingConfig, train
 from neural_vb.whitening import WhitenedTarget, Whitening
+
+KIND = "amortised posterior"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,29 @@ class AmortizedPosterior:
             versions=self.versions,
         )
 
+    def save(self, path: str | Path) -> None:
+        """Write it to a new folder ``path``; :func:`load_amortized` reads it.
+
+        Raises:
+            ConfigurationError: something exists there already, or it cannot be written.
+        """
+        content = {
+            "observed": self.family.observed,
+            "event_size": self.family.event_size,
+            "shapes": self.family.data_shapes,
+            **{name: getattr(self.parts, name) for name in (*checkpoints.ROLES, "features")},
+            "parameters": self.parameters,
+            "shift": self.whitening.shift,
+            "scale_tril": self.whitening.scale_tril,
+            "max_score": self.max_score,
+            "history": vars(self.history),
+            "log_density": self.log_density,
+            "status": self.status._asdict(),
+            "seed": self.seed,
+            "versions": self.versions,
+        }
+        archives.write(path, KIND, content, checkpoints.PARTS)
+
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.family.data_shapes.items())
         lines = [
@@ -162,15 +188,11 @@ def fit_amortized(
     Raises:
         NeuralVBError: one of its kinds, before training starts.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-        raise ConfigurationError(
-            expected="seed as a whole number from 0 to 2**31 - 1", got=repr(seed), fix="pass, for example, seed=0"
-        )
-    config = config or AMORTIZED
+    seed, config = _checks.seed(seed), config or AMORTIZED
     family = JointFamily(joint, observed)  # type: ignore[arg-type]
     rows = None if data is None else family.flatten(data)
     flow = contrast or ConditionalFlow()
-    seeds = [int(s) for s in np.random.SeedSequence(int(seed)).generate_state(6) >> 1]
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(6) >> 1]
     with Progress(enabled=progress) as bar:
         bar.stage("simulate")
         z, x = (part.numpy() for part in family.simulate(10_000, seeds[0]))
@@ -242,9 +264,52 @@ def fit_amortized(
         trained.history,
         log_densities,
         trained.status,
-        int(seed),
+        seed,
         versions(trained.jit_compile, family.dtype),
     )
+
+
+def load_amortized(
+    path: str | Path,
+    joint: Any,
+    *,
+    sampler: Sampler | None = None,
+    critic: Critic | None = None,
+    contrast: ConditionalFlow | None = None,
+    ratio_loss: RatioLoss | None = None,
+    features: Features | None = None,
+) -> AmortizedPosterior:
+    """Read what ``AmortizedPosterior.save`` wrote; the joint is passed again, for it is code.
+
+    Raises:
+        FileFormatError: the folder is missing, damaged, or does not fit the joint.
+        ConfigurationError: a part of the user's own has to be passed again.
+    """
+
+    def build(content: Mapping[str, Any]) -> AmortizedPosterior:
+        family = JointFamily(joint, content["observed"])
+        if family.event_size != content["event_size"] or family.data_shapes != content["shapes"]:
+            raise FileFormatError(
+                expected=f"an amortised posterior of {family.event_size} unconstrained dimensions, data "
+                f"{family.data_shapes}",
+                got=f"one of {content['event_size']}, data {content['shapes']}, in {path}",
+                fix="pass the joint that was fitted",
+            )
+        return AmortizedPosterior(
+            family,
+            Parts(*(content[name] for name in (*checkpoints.ROLES, "features"))),
+            tf.nest.map_structure(tf.constant, content["parameters"]),
+            Whitening(content["shift"], content["scale_tril"]),
+            content["max_score"],
+            History(**content["history"]),
+            content["log_density"],
+            Status(**content["status"]),
+            content["seed"],
+            content["versions"],
+        )
+
+    own = dict(sampler=sampler, critic=critic, contrast=contrast, ratio_loss=ratio_loss, features=features)
+    return archives.read(path, KIND, checkpoints.PARTS, build, supplied=own)
 
 
 AMORTIZED = TrainingConfig(

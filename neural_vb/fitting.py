@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import checkpoints, contrasts, critics, mixtures, preflight, ratio_losses, samplers
+from neural_vb import _checks, checkpoints, contrasts, critics, mixtures, preflight, ratio_losses, samplers
 from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Target
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
@@ -79,11 +79,7 @@ def fit(
     Raises:
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-        raise ConfigurationError(
-            expected="seed as a whole number from 0 to 2**31 - 1", got=repr(seed), fix="pass, for example, seed=0"
-        )
-    seed, config = int(seed), config or TrainingConfig()
+    seed, config = _checks.seed(seed), config or TrainingConfig()
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
     points, num_starts, moments = _start(given, start, seed)
     with Progress(enabled=progress) as bar:

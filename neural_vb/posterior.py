@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import checkpoints, inference_data, plots
+from neural_vb import _checks, checkpoints, inference_data, plots
 from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, Tensor
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.diagnostics import summaries
 from neural_vb.draws import UNNAMED
-from neural_vb.errors import ConfigurationError, DataError, UnsupportedError
+from neural_vb.errors import DataError, UnsupportedError
 from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.training import History
 from neural_vb.whitening import WhitenedTarget
@@ -86,8 +86,8 @@ class Posterior:
         return np.concatenate([z.numpy() for z in self._chunks(num_draws, seed)])
 
     def _chunks(self, num_draws: int, seed: int) -> list[Tensor] | Any:
-        _whole("num_draws", num_draws, 1)
-        _whole("seed", seed, 0)
+        _checks.whole("num_draws", num_draws)
+        _checks.seed(seed)
         return self._evaluation.draws(int(num_draws), int(seed))
 
     def _constrain(self, z: Tensor) -> Draws:
@@ -274,12 +274,3 @@ class Posterior:
             self.parts, self.parameters, self.whitened, self.history, self.status, self.seed, self.notes, self.versions
         )
         checkpoints.save(record, path)
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**31:
-        raise ConfigurationError(
-            expected=f"{name} as a whole number from {least} to 2**31 - 1",
-            got=repr(value),
-            fix=f"pass, for example, {name}={max(least, 1)}",
-        )

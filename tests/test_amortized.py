@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ NUM_ROWS = 5
 SHORT = replace(AMORTIZED, min_steps=400, max_steps=400, decay_steps=200, batch_size=128, window=100)
 
 
-def conjugate() -> Any:
-    """mu ~ N(0, 2^2), five rows N(mu, 1)."""
+def conjugate(num_rows: int = NUM_ROWS) -> Any:
+    """mu ~ N(0, 2^2), rows N(mu, 1)."""
     return tfd.JointDistributionNamedAutoBatched(
-        {"mu": tfd.Normal(0.0, 2.0), "y": lambda mu: tfd.Sample(tfd.Normal(mu, 1.0), NUM_ROWS)}
+        {"mu": tfd.Normal(0.0, 2.0), "y": lambda mu: tfd.Sample(tfd.Normal(mu, 1.0), num_rows)}
     )
 
 
@@ -172,3 +173,25 @@ def test_features_are_standardised_and_survive_constant_columns() -> None:
 def test_mean_pooling_wants_whole_rows() -> None:
     with pytest.raises(nvb.ConfigurationError, match="whole rows of 2"):
         MeanPooled(row_size=2, rows=MLP((4,)), pooled=MLP((4,))).initial_parameters(5, 3, 0)
+
+
+def test_what_is_loaded_is_what_was_saved(fitted: AmortizedPosterior, data: dict, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "amortized.nvb")
+    again = nvb.load_amortized(tmp_path / "amortized.nvb", conjugate())
+    for name, value in fitted.sample(data, 20, seed=3).items():
+        np.testing.assert_array_equal(again.sample(data, 20, seed=3)[name], value)
+    assert str(again) == str(fitted)
+    with pytest.raises(nvb.FileFormatError, match=r"data {'y': \(3,\)}; got one of 1, data"):
+        nvb.load_amortized(tmp_path / "amortized.nvb", conjugate(3))
+
+
+def test_a_conditioned_posterior_is_loaded_like_any_other(
+    fitted: AmortizedPosterior, data: dict, tmp_path: Path
+) -> None:
+    one = {"y": data["y"][0]}
+    posterior = fitted.condition(one)
+    posterior.save(tmp_path / "one.nvb")
+    again = nvb.load(tmp_path / "one.nvb", conjugate(), one)
+    for name, value in posterior.sample(20, seed=3).items():
+        np.testing.assert_array_equal(again.sample(20, seed=3)[name], value)
+    assert again.elbo == posterior.elbo

@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import neural_vb as nvb
+from neural_vb import binding, features
 from neural_vb.checkpoints import PARTS
 from neural_vb.errors import ConfigurationError, FileFormatError
 from neural_vb.networks import MLP
@@ -81,7 +82,7 @@ def test_parts_of_every_kind_come_back(tmp_path: Path) -> None:
 
 
 def test_every_public_part_without_code_of_the_users_is_known() -> None:
-    modules = (nvb.samplers, nvb.critics, nvb.contrasts, nvb.networks)
+    modules = (nvb.samplers, nvb.critics, nvb.contrasts, nvb.networks, nvb.conditional_flows, binding, features)
     public = {
         name
         for module in modules
@@ -218,23 +219,23 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "manifest not text": (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe\x00\x80"), "unreadable: "),
     "manifest a list": (lambda f: (f / "manifest.json").write_text("[]"), "a manifest of something else"),
     "another format": (lambda f: edit(f, format="weights"), "a manifest of something else"),
-    "newer schema": (lambda f: edit(f, schema=99, neural_vb="7.0"), "schema 99, not 1; it was written by 7.0"),
-    "no schema": (lambda f: drop(f, "schema"), "schema None, not 1"),
-    "no parts": (lambda f: drop(f, "parts"), "KeyError: 'parts'"),
+    "newer schema": (lambda f: edit(f, schema=99, neural_vb="7.0"), "schema 99, not 2; it was written by 7.0"),
+    "no schema": (lambda f: drop(f, "schema"), "schema None, not 2"),
+    "no sampler": (lambda f: drop(f, "sampler"), "KeyError: 'sampler'"),
     "no status": (lambda f: drop(f, "status"), "KeyError: 'status'"),
     "strange parts": (
-        lambda f: edit(f, parts={"sampler": {"part": "os.system", "fields": {}}}),
+        lambda f: edit(f, sampler={"part": "os.system", "fields": {}}),
         "KeyError: 'os.system'",
     ),
-    "strange status": (lambda f: edit(f, status={"reason": "x"}), "TypeError: "),
+    "strange status": (lambda f: edit(f, status={"dict": {"reason": "x"}}), "TypeError: "),
     "tensors cut": (lambda f: truncate(f / "tensors.npz"), "unreadable: "),
     "a tensor changed": (lambda f: flip(f / "tensors.npz"), "unreadable: "),
     "tensors empty": (lambda f: (f / "tensors.npz").write_bytes(b""), "unreadable: "),
     "tensors of something else": (lambda f: (f / "tensors.npz").write_text("hello"), "unreadable: "),
-    "a tensor missing": (lambda f: rewrite(f, lambda a: {k: v for k, v in a.items() if k != "shift"}), "KeyError"),
-    "a parameter missing": (
-        lambda f: rewrite(f, lambda a: {k: v for k, v in a.items() if k != "parameter_0"}),
-        "KeyError: 'parameter_0'",
+    "a strange marker": (lambda f: edit(f, offset={"lambda": 0}), "KeyError: 'user'"),
+    "a tensor missing": (
+        lambda f: rewrite(f, lambda a: {k: v for k, v in a.items() if k != "tensor_0"}),
+        "KeyError: 'tensor_0'",
     ),
 }
 
@@ -244,7 +245,7 @@ def test_damage_is_named(saved: Path, named_arguments: dict[str, Any], damage: C
     damage(saved)
     with pytest.raises(FileFormatError, match=what) as error:
         nvb.load(saved, **named_arguments)
-    assert str(error.value).startswith(f"Expected a folder written by Posterior.save; got {saved} (")
+    assert str(error.value).startswith(f"Expected a folder written by the save of a posterior; got {saved} (")
     assert str(error.value).endswith(". Fix: check the path, or fit and save again")
 
 
@@ -260,7 +261,7 @@ def test_pickles_are_refused(saved: Path, named_arguments: dict[str, Any], whole
     if whole:
         (saved / "tensors.npz").write_bytes(pickle.dumps(Exploit()))
     else:
-        rewrite(saved, lambda arrays: arrays | {"shift": np.array([Exploit()], dtype=object)})
+        rewrite(saved, lambda arrays: arrays | {"tensor_0": np.array([Exploit()], dtype=object)})
     with pytest.raises(FileFormatError, match=r"unreadable: .*allow_pickle"):
         nvb.load(saved, **named_arguments)
 

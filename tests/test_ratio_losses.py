@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from scipy.optimize import minimize
 
-from neural_vb import checkpoints, ratio_losses
+from neural_vb import archives, ratio_losses
 from neural_vb.ratio_losses import RATIO_LOSSES
 
 # Two distributions on five points, each as counts of draws, so that a mean over draws is an exact expectation.
@@ -33,7 +33,7 @@ def test_every_public_loss_is_in_the_registry_under_its_name() -> None:
     functions = inspect.getmembers(ratio_losses, inspect.isfunction)
     public = {name: f for name, f in functions if f.__module__ == ratio_losses.__name__ and not name.startswith("_")}
     assert public == RATIO_LOSSES
-    assert public.items() <= checkpoints.FUNCTIONS.items()
+    assert public.items() <= archives.FUNCTIONS.items()
 
 
 @pytest.mark.parametrize("name", RATIO_LOSSES)

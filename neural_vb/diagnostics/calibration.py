@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -11,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from neural_vb import joints, uniformity
+from neural_vb import _checks, joints, uniformity
 from neural_vb._text import listed, suggestion
 from neural_vb._types import Array, Seed
 from neural_vb.compilation import Compiled, quiet_tracing
 from neural_vb.draws import columns
-from neural_vb.errors import ConfigurationError, DataError, LatentError, TargetValueError
+from neural_vb.errors import DataError, LatentError, TargetValueError
 
 Sample: TypeAlias = Callable[[dict[str, Array], int, int], Mapping[str, Any]]
 
@@ -187,7 +186,7 @@ def sbc(
         ("num_draws", num_draws, MIN_DRAWS),
         ("batch_size", batch_size, 1),
     ):
-        _whole(name, value, least)
+        _checks.whole(name, value, least)
     seeds = _seeds(seed, 2 + -(-num_simulations // batch_size))
     names = (observed,) if isinstance(observed, str) else tuple(observed)
     with quiet_tracing():
@@ -313,13 +312,6 @@ def _no_nan(values: Array, what: str, fix: str, kind: type[DataError] | type[Tar
     missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
     if missing:
         raise kind(expected=f"{what} without NaN", got=f"{missing:,} NaN of {values.size:,} values", fix=fix)
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(
-            expected=f"`{name}` as a whole number of at least {least}", got=repr(value), fix="change it"
-        )
 
 
 def _seeds(seed: Seed, number: int) -> list[int]:

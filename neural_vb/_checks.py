@@ -1,0 +1,31 @@
+"""Checks of options that many functions share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from neural_vb.errors import ConfigurationError
+
+LIMIT = 2**31
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """The value as an int in [least, 2^31 - 1].
+
+    Raises:
+        ConfigurationError: it is another number, or none.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value < LIMIT:
+        raise ConfigurationError(
+            expected=f"{name} as a whole number from {least} to 2**31 - 1",
+            got=repr(value),
+            fix=f"pass, for example, {name}={least}",
+        )
+    return int(value)
+
+
+def seed(value: Any) -> int:
+    """A seed as an int in [0, 2^31 - 1]; errors as in :func:`whole`."""
+    return whole("seed", value, 0)
