@@ -79,6 +79,20 @@ def contrast_density(parts: Parts, parameters: Parameters, seen: Tensor | None) 
     return parts.contrast(parameters["contrast"], seen)
 
 
+def log_density_estimate(parts: Parts, critic: Parameters, contrast: Any, z: Tensor, seen: Tensor | None) -> Tensor:
+    """log r(z | x) + T(z, x), which stands for a log q that is not known; [S, B, D] -> [S, B], nats.
+
+    Args:
+        parts: for the critic.
+        critic: its parameters.
+        contrast: the density r.
+        z: draws.
+        seen: what the critic sees of x.
+    """
+    standardise = getattr(contrast, "standardise", as_given)
+    return contrast.log_prob(z) + parts.critic(critic, standardise(z), seen)
+
+
 def losses(
     parts: Parts,
     log_prob: Callable[..., Tensor],
@@ -110,17 +124,17 @@ def losses(
 
     log_p = log_prob(z, x, parameters["target"]) if "target" in parameters else log_prob(z, x)
     finite = tf.math.is_finite(log_p)
-    standardise = getattr(contrast, "standardise", as_given)
     log_q = proposal.log_density
     if log_q is None:
         frozen_critic = tf.nest.map_structure(tf.stop_gradient, parameters["critic"])
-        log_q = contrast.log_prob(z) + parts.critic(frozen_critic, standardise(z), seen)
+        log_q = log_density_estimate(parts, frozen_critic, contrast, z, seen)
     gap = tf.where(finite, log_q - tf.where(finite, log_p, tf.zeros_like(log_p)), tf.zeros_like(log_q))
     num_finite = tf.maximum(tf.reduce_sum(tf.cast(finite, gap.dtype)), 1.0)
     mean_gap = tf.reduce_sum(gap) / num_finite
     centred_gap = tf.where(finite, tf.stop_gradient(gap - mean_gap), tf.zeros_like(gap))
     choice_loss = tf.reduce_sum(centred_gap * proposal.log_choice) / num_finite
 
+    standardise = getattr(contrast, "standardise", as_given)
     logits = parts.critic(parameters["critic"], standardise(tf.concat([draws, contrast_draws], 0)), seen)
     posterior_logits, contrast_logits = logits[:num_samples], logits[num_samples:]
     critic_loss = parts.ratio_loss(posterior_logits, contrast_logits)

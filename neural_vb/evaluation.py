@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
-from neural_vb.avb import Parts
+from neural_vb.avb import Parts, contrast_density, log_density_estimate
 from neural_vb.compilation import Compiled
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.whitening import WhitenedTarget
@@ -106,8 +106,8 @@ class Evaluation:
     def _log_q(self) -> Compiled:
         def log_q(parameters: Parameters, u: Tensor) -> Tensor:
             u = u[:, tf.newaxis]
-            log_r = self.parts.contrast(parameters["contrast"], None).log_prob(u)
-            return (log_r + self.parts.critic(parameters["critic"], u, None))[:, 0]
+            contrast = contrast_density(self.parts, parameters, None)
+            return log_density_estimate(self.parts, parameters["critic"], contrast, u, None)[:, 0]
 
         # Sizes vary from call to call: not worth a compilation each.
         return Compiled(log_q, jit_compile=False)

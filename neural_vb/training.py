@@ -253,6 +253,7 @@ def train(
     evaluate: Evaluate | None = None,
     warm_start: Mapping[str, float] | None = None,
     jit_compile: bool | None = None,
+    state: TrainingState | None = None,
 ) -> Trained:
     """Train the parts on a target until the ELBO estimate rests, then let the rates fall to zero.
 
@@ -274,27 +275,30 @@ def train(
         evaluate: called before them with the averaged parameters; its numbers join the metrics.
         warm_start: numbers to keep in the history.
         jit_compile: overrides ``config.jit_compile`` when XLA is known to fail.
+        state: of an earlier run, to go on from instead of ``parameters``, which then give the structure alone; its
+            steps count among those of ``config``.
 
     Returns:
         The averaged parameters, the state, the history and the status. Ctrl-C returns what there is, flagged.
     """
     layout = Layout(parameters)
     if stream is not None:
-        x = stream(0, config.window)
+        x = stream(0 if state is None else int(state.step), config.window)
         num_samples = max(config.batch_size // x.shape[1], 1)
     else:
         num_samples = config.batch_size
     stepper = _Stepper(parts, log_prob, layout, config, seed, num_samples=num_samples, streamed=stream is not None)
     use_xla = config.jit_compile if jit_compile is None else jit_compile
     run = Compiled(stepper.run, jit_compile=use_xla)
-    state = initial_state(layout, parameters)
-    log = _Log(config, offset, num_samples * (1 if x is None else x.shape[-2]))
+    if state is None:
+        state = initial_state(layout, parameters)
+    log = _Log(config, offset, num_samples * (1 if x is None else x.shape[-2]), int(state.step))
     status = Status("step_limit", "stopped at max_steps before the ELBO estimate rested", _LONGER)
     try:
         while log.step < log.end:
             schedule = Schedule(tf.constant(log.decay_start), tf.constant(log.decay_steps))
             num_steps = min(config.window, log.end - log.step)
-            if stream is not None and log.step > 0:
+            if stream is not None and log.rows:
                 x = stream(log.step, config.window)
             state, totals = run(state, tf.constant(num_steps), schedule, x)
             metrics = log.append(totals.numpy(), num_steps)
@@ -324,10 +328,9 @@ _BROKEN = "look for overflow in the log density far from its centre, or lower Tr
 class _Log:
     """Windows of metrics, and the decision when to let the rates fall."""
 
-    def __init__(self, config: TrainingConfig, offset: float, draws_per_step: int) -> None:
-        self.config, self.offset, self.draws_per_step = config, offset, draws_per_step
+    def __init__(self, config: TrainingConfig, offset: float, draws_per_step: int, step: int) -> None:
+        self.config, self.offset, self.draws_per_step, self.step = config, offset, draws_per_step, step
         self.rows: list[dict[str, float]] = []
-        self.step = 0
         self.decay_start, self.decay_steps = config.max_steps, config.decay_steps
         self.end = config.max_steps + config.decay_steps
 

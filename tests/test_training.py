@@ -76,7 +76,7 @@ _WINDOWS: dict[str, Any] = {"max_steps": 1_000, "window": 10, "plateau_windows":
 
 
 def log_of(elbos: list[float], variance: float = 0.0, **config: Any) -> _Log:
-    log = _Log(replace(PLAIN, **_WINDOWS | config), offset=0.0, draws_per_step=PLAIN.batch_size)
+    log = _Log(replace(PLAIN, **_WINDOWS | config), offset=0.0, draws_per_step=PLAIN.batch_size, step=0)
     for elbo in elbos:
         totals = dict.fromkeys(METRICS, 0.0) | {"elbo": 10 * elbo, "elbo_variance": 10 * variance}
         log.append(np.array([totals[name] for name in METRICS]), 10)
@@ -151,7 +151,7 @@ def test_a_change_within_the_tolerance_is_none_however_precise_it_is() -> None:
 
 
 def test_skipped_steps_take_no_part_in_a_windows_means() -> None:
-    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size)
+    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size, step=0)
     totals = dict.fromkeys(METRICS, 0.0) | {"elbo": -12.0, "elbo_variance": 6.0, "finite_share": 6.0, "skipped": 4.0}
     row = log.append(np.array([totals[name] for name in METRICS]), 10)
     assert row["elbo"] == 5.0 - 2.0 and row["finite_share"] == 1.0 and row["skipped"] == 4.0
@@ -159,7 +159,7 @@ def test_skipped_steps_take_no_part_in_a_windows_means() -> None:
 
 
 def test_a_window_without_a_step_has_no_means() -> None:
-    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size)
+    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size, step=0)
     totals = dict.fromkeys(METRICS, 0.0) | {"skipped": 10.0}
     row = log.append(np.array([totals[name] for name in METRICS]), 10)
     assert row["skipped"] == 10.0 and row["step"] == 10

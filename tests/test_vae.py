@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,18 @@ from neural_vb.applications import vae_plots
 from neural_vb.applications.ais import AISConfig
 from neural_vb.applications.decoders import Bernoulli, Normal
 from neural_vb.applications.encoders import GaussianEncoder
-from neural_vb.applications.inference import Inference, avb_adaptive, avb_flow, avb_prior, gaussian, iaf
-from neural_vb.applications.vae import VAE, VAE_CONFIG, fit_vae
+from neural_vb.applications.inference import (
+    Inference,
+    adversarial_autoencoder,
+    avb_adaptive,
+    avb_flow,
+    avb_prior,
+    gaussian,
+    iaf,
+)
+from neural_vb.applications.vae import VAE, VAE_CONFIG, fit_vae, load_vae
 from neural_vb.applications.vae_data import rows, source
-from neural_vb.errors import ConfigurationError, DataError, StartError, UnsupportedError
+from neural_vb.errors import ConfigurationError, DataError, FileFormatError, StartError, UnsupportedError
 from neural_vb.networks import MLP
 from neural_vb.training import TrainingConfig
 
@@ -190,10 +199,50 @@ def test_held_out_elbo_after_each_window() -> None:
     assert abs(seen[-1] - vae.elbo(IMAGES[:9], num_draws=200).mean()) < 1.0
 
 
-def test_a_fit_goes_on_from_an_earlier_one(small: VAE) -> None:
-    later = fit_vae(IMAGES, latent_size=2, inference=avb_adaptive(), start=small, **SMALL)
-    assert (small.steps, later.steps) == (60, 120)
+def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(small: VAE, tmp_path: Path) -> None:
+    options = SMALL | {"latent_size": 2, "inference": avb_adaptive(), "validation": IMAGES[:9], "seed": 3}
+    first = fit_vae(IMAGES, callbacks=[lambda step, metrics: True], **options)
+    assert (first.steps, small.steps) == (20, 60)
+    first.save(tmp_path / "first.nvb")
+    for start in (first, load_vae(tmp_path / "first.nvb")):
+        whole = fit_vae(IMAGES, start=start, **options)
+        assert whole.steps == 60
+        for after, before in zip(whole.state, small.state, strict=True):
+            np.testing.assert_array_equal(after, before)
+
+
+def test_a_finished_fit_goes_on_with_more_steps(small: VAE) -> None:
+    options = SMALL | {"latent_size": 2, "inference": avb_adaptive()}
+    with pytest.raises(ConfigurationError, match="after the 60 steps of start; got 40, and 20 of decay"):
+        fit_vae(IMAGES, start=small, **options)
+    options["config"] = dataclasses.replace(BRIEF, max_steps=80)
+    later = fit_vae(IMAGES, start=small, **options)
+    assert later.steps == 100 and later.history.step[0] == 80
     assert later.history.elbo[0] > small.history.elbo[0]
+
+
+@pytest.mark.parametrize("make", [avb_prior, avb_adaptive, avb_flow, gaussian, iaf, adversarial_autoencoder])
+def test_what_is_loaded_is_what_was_saved(make: Any, tmp_path: Path) -> None:
+    vae = fit_vae(IMAGES, latent_size=2, inference=make(), likelihood=Normal(), **SMALL)
+    vae.save(tmp_path / "vae.nvb")
+    again = load_vae(tmp_path / "vae.nvb")
+    assert str(again) == str(vae) and (again.decoder, again.inference) == (vae.decoder, vae.inference)
+    np.testing.assert_array_equal(again.elbo(IMAGES, seed=1), vae.elbo(IMAGES, seed=1))
+    np.testing.assert_array_equal(again.generate(3, seed=1), vae.generate(3, seed=1))
+
+
+def test_a_decoder_of_the_users_own_is_passed_again(small: VAE, tmp_path: Path) -> None:
+    own = dataclasses.replace(small.decoder, network=MLP((8,), activation=lambda x: tf.nn.silu(x)))
+    dataclasses.replace(small, decoder=own).save(tmp_path / "own.nvb")
+    with pytest.raises(ConfigurationError, match="Expected the decoder that was fitted"):
+        load_vae(tmp_path / "own.nvb")
+    again = load_vae(tmp_path / "own.nvb", decoder=own)
+    np.testing.assert_array_equal(again.elbo(IMAGES), small.elbo(IMAGES))
+    with pytest.raises(FileFormatError, match="written by the save of a variational autoencoder"):
+        load_vae(tmp_path)
+
+
+def test_start_has_the_same_parts(small: VAE) -> None:
     with pytest.raises(StartError) as caught:
         fit_vae(IMAGES[:, :2], latent_size=2, inference=avb_adaptive(), start=small, **SMALL)
     assert str(caught.value) == (
@@ -287,13 +336,13 @@ def test_other_bad_data_are_named(small: VAE) -> None:
 
 
 def test_bad_options_are_named(small: VAE) -> None:
-    with pytest.raises(ConfigurationError, match="latent_size as a whole number, at least 1; got 0"):
+    with pytest.raises(ConfigurationError, match="latent_size as a whole number from 1 to"):
         fit_vae(IMAGES, latent_size=0)
     with pytest.raises(ConfigurationError, match="draws_per_point from 1 to batch_size = 32; got 33"):
         fit_vae(IMAGES, latent_size=2, draws_per_point=33, config=BRIEF)
     with pytest.raises(ConfigurationError, match="seed as a whole number"):
         fit_vae(IMAGES, latent_size=2, seed=-1)
-    with pytest.raises(ConfigurationError, match="num_draws as a whole number, at least 1; got 0"):
+    with pytest.raises(ConfigurationError, match="num_draws as a whole number from 1 to"):
         small.iwae_bound(IMAGES, 0)
 
 

@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import mixtures
 from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
 from neural_vb.errors import ConfigurationError, DataError, TargetShapeError
 from neural_vb.networks import MLP, Network
@@ -207,11 +206,6 @@ class Decoder:
     def sample(self, parameters: Parameters, z: Tensor, seed: Seed) -> Tensor:
         """x | z, [..., D] -> [..., X]."""
         return self.likelihood.sample(parameters["likelihood"], self.outputs(parameters, z), seed)
-
-    def generate(self, parameters: Parameters, num_samples: int, seed: Seed) -> tuple[Tensor, Tensor]:
-        """z [n, D] from the prior, and the network's numbers for it [n, Y]."""
-        z = mixtures.normal(tf.constant([num_samples]), self.latent_size, seed)
-        return z, self.outputs(parameters, z)
 
 
 def log_standard_normal(z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from neural_vb import mixtures
 from neural_vb._types import Array, Parameters, Seed, Tensor
 from neural_vb.applications.decoders import Decoder, log_standard_normal
-from neural_vb.avb import Parts, as_given, contrast_density
+from neural_vb.avb import Parts, contrast_density, log_density_estimate
 from neural_vb.compilation import Compiled, quiet_tracing
 from neural_vb.contrasts import FlowDensity
 
@@ -26,8 +26,7 @@ def elbo_terms(parts: Parts, decoder: Decoder, parameters: Parameters, x: Tensor
     log_q = proposal.log_density
     if log_q is None:
         contrast = contrast_density(parts, parameters, seen)
-        standardise = getattr(contrast, "standardise", as_given)
-        log_q = contrast.log_prob(proposal.z) + parts.critic(parameters["critic"], standardise(proposal.z), seen)
+        log_q = log_density_estimate(parts, parameters["critic"], contrast, proposal.z, seen)
     return decoder.log_prob(proposal.z, x, parameters["target"]) - log_q
 
 
