@@ -265,8 +265,12 @@ def _plot_elbo(axis: Any, step: np.ndarray, history: Any) -> None:
         text += f"   (lowest {lowest:.4g}, below the axis)"
     if finite.size < elbo.size:
         text += f"   ({elbo.size - finite.size} values not finite)"
-    axis.text(0.99, 0.06, text.replace("-", "−"), transform=axis.transAxes, ha="right", fontsize=8, color=INK)
-    axis.legend(loc="lower right", bbox_to_anchor=(1, 0.12), fontsize=8)
+    low = elbo[last] > 0.5 * (lower + upper)  # the words go where the curve does not end
+    axis.text(
+        0.99, 0.06 if low else 0.86, text.replace("-", "−"), transform=axis.transAxes, ha="right", fontsize=8, color=INK
+    )
+    corner = {"loc": "lower right", "bbox_to_anchor": (1, 0.12)} if low else {"loc": "upper right"}
+    axis.legend(**({"bbox_to_anchor": (1, 0.86)} | corner), fontsize=8)
 
 
 def _plot_accuracy(axis: Any, step: np.ndarray, history: Any) -> None:
