@@ -26,6 +26,20 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def instance(name: str, value: Any, kind: type) -> None:
+    """Nothing, if the value is of that kind or None.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(
+            expected=f"{name} as a {kind.__name__}",
+            got=f"a {type(value).__name__}",
+            fix=f"pass {name}={kind.__name__}(...), or leave it out",
+        )
+
+
 def seed(value: Any) -> int:
     """A seed as an int in [0, 2^31 - 1]; errors as in :func:`whole`."""
     return whole("seed", value, 0)

@@ -188,6 +188,7 @@ def fit_amortized(
     Raises:
         NeuralVBError: one of its kinds, before training starts.
     """
+    _checks.instance("config", config, TrainingConfig)
     seed, config = _checks.seed(seed), config or AMORTIZED
     family = JointFamily(joint, observed)  # type: ignore[arg-type]
     rows = None if data is None else family.flatten(data)

@@ -79,6 +79,7 @@ def fit(
     Raises:
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
     """
+    _checks.instance("config", config, TrainingConfig)
     seed, config = _checks.seed(seed), config or TrainingConfig()
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
     points, num_starts, moments = _start(given, start, seed)

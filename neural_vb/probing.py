@@ -89,7 +89,8 @@ def _named(error: Exception) -> NeuralVBError:
             expected="a log density computed with TensorFlow operations",
             got=f"NumPy on a tensor inside it ({quoted})",
             fix="replace NumPy and SciPy functions of the parameters by TensorFlow's (np.sum -> tf.reduce_sum, np.exp "
-            "-> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy()",
+            "-> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy(); where data are NumPy arrays, shapes "
+            "that do not broadcast against the parameters' [n, ...] end here too",
         )
     mixed = ("float32" in text and "float64" in text) or ("a float tensor" in text and "a double tensor" in text)
     if mixed or "dtype" in text or "that does not match type" in text:
@@ -99,6 +100,8 @@ def _named(error: Exception) -> NeuralVBError:
             fix="build constants and data in the dtype of the arguments, e.g. tf.cast(data, z.dtype)",
         )
     fix = "call log_prob on a batch of points yourself to find the line"
+    if isinstance(error, TypeError) and "argument" in text:
+        fix = "give log_prob one argument for each name of event_shape, or one for an event_shape without names"
     if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
         fix = "replace Python `if`, `for` and `while` on tensors by tf.where, tf.cond or whole-array operations"
     return TargetValueError(expected="log_prob to run on a batch of points", got=quoted, fix=fix)

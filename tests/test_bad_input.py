@@ -90,6 +90,12 @@ LOG_DENSITIES: dict[type[NeuralVBError], dict[str, Case]] = {
     },
     errors.TargetValueError: {
         "NaN near the start": case(where(lambda z: tf.sin(5.0 * z[:, 0]) > 0, outside=np.nan), "NaN at ", "start=..."),
+        "an argument of another name": case(
+            lambda mu, tau: -(mu**2),
+            "argument 'sigma'",
+            "each name of event_shape",
+            event_shape={"mu": [], "sigma": []},
+        ),
         "+inf near the start": case(where(lambda z: z[:, 0] > 0, outside=np.inf), "+inf at ", "division by zero"),
         "-inf almost everywhere": case(
             where(lambda z: tf.norm(z - 30.0, axis=-1) < 0.1), "-inf at 64 of 64 points", "or pass start=... at a point"
@@ -153,6 +159,7 @@ LOG_DENSITIES: dict[type[NeuralVBError], dict[str, Case]] = {
     errors.ConfigurationError: {
         "fractional seed": case(normal, "got 0.5", "pass, for example, seed=0", seed=0.5),
         "negative seed": case(normal, "got -1", "pass, for example, seed=0", seed=-1),
+        "config as a dict": case(normal, "config as a TrainingConfig; got a dict", "pass config=", config={}),
         "boolean seed": case(normal, "got True", "pass, for example, seed=0", seed=True),
     },
 }

@@ -80,6 +80,7 @@ def fit_vae(
         TargetShapeError: the decoder's output does not fit the likelihood.
         StartError: ``start`` has other parts, or other data shapes.
     """
+    _checks.instance("config", config, TrainingConfig)
     config, inference = config or VAE_CONFIG, inference or avb_flow()
     likelihood = likelihood or Bernoulli()
     _checks.whole("latent_size", latent_size)
