@@ -12,6 +12,7 @@ import pytest
 
 import neural_vb
 from neural_vb import fitting, warm_start
+from neural_vb.applications import vae
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -53,6 +54,13 @@ def quick_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         posteriors.append(fit_amortized(*arguments, **(keywords | quick)))
         return posteriors[-1]
 
+    fit_vae = vae.fit_vae
+
+    def short_fit_vae(*arguments: Any, **keywords: Any) -> Any:
+        posteriors.append(fit_vae(*arguments, **(keywords | {"config": QUICK, "progress": False})))
+        return posteriors[-1]
+
+    monkeypatch.setattr(vae, "fit_vae", short_fit_vae)
     monkeypatch.setattr(neural_vb, "fit", short_fit)
     monkeypatch.setattr(neural_vb, "fit_amortized", short_fit_amortized)
     monkeypatch.setattr(
@@ -73,7 +81,7 @@ def test_python_blocks_of_a_page_run(page: Path, quick_fit: list[Any]) -> None:
     assert quick_fit, "no example of this page fits anything"
 
 
-@pytest.mark.parametrize("name", ["README.md", "index.md", "guide.md", "extending.md", "amortized.md"])
+@pytest.mark.parametrize("name", ["README.md", "index.md", "guide.md", "extending.md", "amortized.md", "vae.md"])
 def test_page_has_examples(name: str) -> None:
     assert sum(any(blocks(page)) for page in PAGES if page.name == name) == 1
 
