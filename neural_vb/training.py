@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -184,13 +184,17 @@ class _Stepper:
         x is [B, X], or one such batch for each step, [T, B, X], when ``streamed``.
         """
 
-        def body(done: Tensor, state: TrainingState, totals: Tensor) -> tuple[Tensor, TrainingState, Tensor]:
-            batch = x[done] if self.streamed and x is not None else x
-            state, metrics = self._step(state, schedule, batch)
-            return done + 1, state, totals + metrics
+        # A batch is carried from step to step: of what does not change in the loop, XLA wants to know the values where
+        # a user's vectorized_map has computed shapes, and would compile anew for each window of data.
+        streamed = self.streamed and x is not None
 
-        start = (tf.constant(0), state, tf.zeros([len(METRICS)]))
-        _, state, totals = tf.while_loop(lambda done, *_: done < num_steps, body, start)
+        def body(done: Tensor, state: TrainingState, totals: Tensor, *batch: Tensor) -> tuple[Any, ...]:
+            state, metrics = self._step(state, schedule, batch[0] if streamed else x)
+            following = (x[(done + 1) % x.shape[0]],) if streamed else ()  # type: ignore[index, union-attr]
+            return done + 1, state, totals + metrics, *following
+
+        start = (tf.constant(0), state, tf.zeros([len(METRICS)]), *((x[0],) if streamed else ()))  # type: ignore[index]
+        _, state, totals, *_ = tf.while_loop(lambda done, *_: done < num_steps, body, start)
         return state, totals
 
     def _step(self, state: TrainingState, schedule: Schedule, x: Tensor | None) -> tuple[TrainingState, Tensor]:

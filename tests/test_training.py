@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -230,6 +231,29 @@ def test_callbacks_all_get_step_and_metrics_and_one_can_stop() -> None:
 
 
 # Streams of data, and targets with parameters of their own.
+
+
+def test_fresh_data_in_a_stream_do_not_compile_again() -> None:
+    chosen = parts()
+    config = replace(PLAIN, max_steps=100, jit_compile=True)
+    ends: list[float] = []
+
+    def log_prob(z: tf.Tensor, x: tf.Tensor) -> tf.Tensor:  # as in AutoBatched joints
+        one = lambda pair: -0.5 * tf.reduce_sum((pair[0] - pair[1]) ** 2)  # noqa: E731
+        return tf.vectorized_map(one, (z[0], x))[tf.newaxis]
+
+    def stream(step: int, num: int) -> tf.Tensor:
+        return tf.random.stateless_normal([num, 16, 2], [0, step])
+
+    def watch(step: int, metrics: Mapping[str, float]) -> bool:
+        ends.append(time.perf_counter())
+        return False
+
+    ends.append(time.perf_counter())
+    trained = run(log_prob, config, chosen, start=initial(chosen, x_size=2), stream=stream, callbacks=[watch])
+    seconds = np.diff(ends)
+    assert trained.jit_compile and len(seconds) == 6
+    assert np.median(seconds[1:]) < 0.1 * seconds[0], seconds
 
 
 def test_a_stream_of_one_batch_repeated_is_that_batch() -> None:
