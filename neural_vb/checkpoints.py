@@ -26,6 +26,7 @@ PARTS: dict[str, type] = {
         contrasts.MomentMatched,
         networks.Linear,
         networks.MLP,
+        networks.AffineAndMLP,
         networks.MeanPooled,
         conditional_flows.ConditionalFlow,
         conditional_flows.FlowSampler,

@@ -82,6 +82,28 @@ class MLP:
 
 
 @dataclass(frozen=True)
+class AffineAndMLP:
+    """An affine map plus a multilayer perceptron: what is linear in the inputs need not be bent into shape.
+
+    Args:
+        mlp: the rest, small at the start with its ``output_scale``.
+    """
+
+    mlp: MLP = MLP(output_scale=0.1)
+
+    def initial_parameters(self, input_size: int, output_size: int, seed: Seed) -> Parameters:
+        """{"affine": a :class:`Linear`'s, zero; "mlp": the perceptron's}."""
+        return {
+            "affine": Linear(0.0).initial_parameters(input_size, output_size, seed),
+            "mlp": self.mlp.initial_parameters(input_size, output_size, seed),
+        }
+
+    def __call__(self, parameters: Parameters, inputs: Tensor) -> Tensor:
+        """[..., input_size] -> [..., output_size]."""
+        return Linear()(parameters["affine"], inputs) + self.mlp(parameters["mlp"], inputs)
+
+
+@dataclass(frozen=True)
 class MeanPooled:
     """A summary of exchangeable rows: pooled(mean over rows of rows(row)), "deep sets" (arXiv 1703.06114).
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import neural_vb as nvb
+from neural_vb import amortized
 from neural_vb.amortized import AMORTIZED, AmortizedPosterior
 from neural_vb.families import JointFamily
 from neural_vb.features import Features
@@ -173,6 +174,19 @@ def test_features_are_standardised_and_survive_constant_columns() -> None:
 def test_mean_pooling_wants_whole_rows() -> None:
     with pytest.raises(nvb.ConfigurationError, match="whole rows of 2"):
         MeanPooled(row_size=2, rows=MLP((4,)), pooled=MLP((4,))).initial_parameters(5, 3, 0)
+
+
+def test_adversarial_steps_that_lose_a_mode_are_undone(fitted: AmortizedPosterior) -> None:
+    z, x = fitted.family.simulate(4_000, 5)
+    u = tf.constant(fitted.whitening.to_u(z.numpy()), tf.float32)
+    worse = tf.nest.map_structure(tf.identity, fitted.parameters)
+    worse["contrast"]["base"]["network"]["mlp"][-1]["bias"] += 1.0  # of weights, means and scales alike
+    kept, notes = amortized._better(fitted.parts, fitted.parameters, worse, u, x)
+    assert "undone" in notes[0] and "nats" in notes[0]
+    for leaf, same in zip(tf.nest.flatten(kept), tf.nest.flatten(fitted.parameters), strict=True):
+        np.testing.assert_array_equal(leaf, same)
+    kept, notes = amortized._better(fitted.parts, worse, fitted.parameters, u, x)
+    assert kept is fitted.parameters and notes == ()
 
 
 def test_what_is_loaded_is_what_was_saved(fitted: AmortizedPosterior, data: dict, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 import tensorflow as tf
 
 from neural_vb import checkpoints, networks
-from neural_vb.networks import MLP, Linear, MeanPooled, Network, join_condition
+from neural_vb.networks import MLP, AffineAndMLP, Linear, MeanPooled, Network, join_condition
 
 NETWORKS: dict[str, Network] = {
     "linear": Linear(),
     "quiet linear": Linear(0.01),
     "default": MLP(),
+    "affine and MLP": AffineAndMLP(MLP((6,))),
     "no hidden layer": MLP(()),
     "tanh": MLP((7, 5), activation=tf.nn.tanh, output_scale=0.3),
     "pooled": MeanPooled(row_size=1),
@@ -47,7 +48,9 @@ def test_shapes_and_seeds(name: str) -> None:
     again, other = (tf.nest.flatten(network.initial_parameters(3, 4, seed)) for seed in (7, 8))
     for leaf, same, different in zip(leaves, again, other, strict=True):
         np.testing.assert_array_equal(leaf, same)
-        assert leaf.ndim == 1 or (leaf != different).all()  # biases start at zero
+        assert (
+            leaf.ndim == 1 or not leaf.any() or (leaf != different).all()
+        )  # biases, and an affine part, start at zero
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -58,6 +61,15 @@ def test_rows_do_not_mix(name: str) -> None:
     changed[2, 1] += 1.0
     moved = np.abs(network(parameters, tf.constant(changed)) - network(parameters, tf.constant(INPUTS))).max(-1) > 1e-6
     assert moved[2, 1] and moved.sum() == 1
+
+
+def test_an_affine_part_is_added_to_the_perceptron() -> None:
+    network = AffineAndMLP(MLP((6,)))
+    parameters = network.initial_parameters(3, 4, 0)
+    np.testing.assert_array_equal(network(parameters, tf.constant(INPUTS)), network.mlp(parameters["mlp"], INPUTS))
+    parameters["affine"] = Linear().initial_parameters(3, 4, 1)
+    expected = Linear()(parameters["affine"], INPUTS) + network.mlp(parameters["mlp"], INPUTS)
+    np.testing.assert_allclose(network(parameters, tf.constant(INPUTS)), expected, rtol=1e-6)
 
 
 def test_linear_and_mlp_are_their_formulas() -> None:
