@@ -33,27 +33,23 @@ DECAY_SHARE = 0.4  # of the steps, over which the rates fall to zero
 def models() -> dict[str, Callable[[], Any]]:
     """Name -> inference."""
     from neural_vb.applications import encoders, inference
-    from neural_vb.conditional_flows import ConditionalFlow, FlowSampler, MixtureNetwork
+    from neural_vb.critics import MLPCritic
     from neural_vb.networks import MLP
 
-    network, quiet = MLP(HIDDEN), MLP(HIDDEN, output_scale=0.1)
-
-    def critic() -> Any:  # of half the width: at full width it costs more than the encoder
-        width = HIDDEN[-1] // 2
-        return inference.ProductCritic(MLP((width,)), MLP((width, width), output_scale=0.01), width)
-
-    def flow() -> Any:
-        return ConditionalFlow(base=MixtureNetwork(1, MLP((64,), output_scale=0.1)), embedding=quiet)
-
+    network, quiet, half = MLP(HIDDEN), MLP(HIDDEN, output_scale=0.1), HIDDEN[-1] // 2
+    noise_basis = encoders.NoiseBasisSampler(quiet)
+    # of half the width, and the one that reads pixels with one layer less: more costs more than the encoder
+    of_pixels = inference.ProductCritic(MLP((half,)), MLP((half, half), output_scale=0.01), half)
+    critic = MLPCritic(MLP((half, half), output_scale=0.01))
     return {
         "gaussian": lambda: inference.gaussian(encoders.GaussianEncoder(quiet)),
         "iaf": lambda: inference.iaf(
             encoders.InverseAutoregressiveEncoder(quiet, hidden=HIDDEN[-1], context_size=HIDDEN[-1] // 4)
         ),
         "aae": lambda: inference.adversarial_autoencoder(encoders.ConcatSampler(network)),
-        "avb": lambda: inference.avb_prior(encoders.ConcatSampler(network), critic()),
-        "avb_adaptive": lambda: inference.avb_adaptive(encoders.NoiseBasisSampler(quiet), critic()),
-        "avb_flow": lambda: inference.avb_flow(FlowSampler(flow()), critic(), flow()),
+        "avb": lambda: inference.avb_prior(encoders.ConcatSampler(network), of_pixels),
+        "avb_adaptive": lambda: inference.avb_adaptive(noise_basis, critic),
+        "avb_flow": lambda: inference.avb_flow(noise_basis, critic),
     }
 
 

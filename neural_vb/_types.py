@@ -104,9 +104,10 @@ class Critic(Protocol):
 class Contrast(Protocol):
     """A tractable density r(z | x) near q: ``sample(S, seed) -> [S, B, D]`` and ``log_prob([S, B, D]) -> [S, B]``.
 
-    Two things are optional. A contrast with ``follows_sampler = True`` is called with the sampler's parameters, behind
-    a stop-gradient: its moments are functions of them. A density with ``standardise`` shows the critic z in coordinates
-    in which r is standard normal.
+    Three things are optional. A contrast with ``follows_sampler = True`` finds the sampler's parameters beside its own,
+    as "sampler", behind a stop-gradient: its moments are functions of them. A density with ``standardise`` shows the
+    critic z in coordinates in which r is near standard normal, and one with ``condition`` [B, C] shows it that in place
+    of x.
     """
 
     def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters: ...

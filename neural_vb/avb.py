@@ -69,14 +69,16 @@ class Losses(NamedTuple):
 
 
 def contrast_density(parts: Parts, parameters: Parameters, seen: Tensor | None) -> Any:
-    """The density r(. | x); with ``follows_sampler`` the contrast is a function of the sampler's parameters, frozen.
+    """The density r(. | x); with ``follows_sampler`` the contrast is given the sampler's parameters too, frozen.
 
-    That is adaptive contrast with moments that are known as functions of x. A density with ``standardise`` shows the
-    critic [S, B, D] in coordinates in which r is standard normal (section 4 of the paper).
+    That is adaptive contrast with moments that are known as functions of x (section 4 of the paper). A density with
+    ``standardise`` shows the critic [S, B, D] in coordinates in which r is near standard normal; one with ``condition``
+    [B, C] shows it that in place of x.
     """
+    own = parameters["contrast"]
     if getattr(parts.contrast, "follows_sampler", False):
-        return parts.contrast(tf.nest.map_structure(tf.stop_gradient, parameters["sampler"]), seen)
-    return parts.contrast(parameters["contrast"], seen)
+        own = {**own, "sampler": tf.nest.map_structure(tf.stop_gradient, parameters["sampler"])}
+    return parts.contrast(own, seen)
 
 
 def log_density_estimate(parts: Parts, critic: Parameters, contrast: Any, z: Tensor, seen: Tensor | None) -> Tensor:
@@ -89,8 +91,13 @@ def log_density_estimate(parts: Parts, critic: Parameters, contrast: Any, z: Ten
         z: draws.
         seen: what the critic sees of x.
     """
+    return contrast.log_prob(z) + critic_logits(parts, critic, contrast, z, seen)
+
+
+def critic_logits(parts: Parts, critic: Parameters, contrast: Any, z: Tensor, seen: Tensor | None) -> Tensor:
+    """T [S, B] at z [S, B, D], in the coordinates and with the condition that the density r asks for."""
     standardise = getattr(contrast, "standardise", as_given)
-    return contrast.log_prob(z) + parts.critic(critic, standardise(z), seen)
+    return parts.critic(critic, standardise(z), getattr(contrast, "condition", seen))
 
 
 def losses(
@@ -134,8 +141,7 @@ def losses(
     centred_gap = tf.where(finite, tf.stop_gradient(gap - mean_gap), tf.zeros_like(gap))
     choice_loss = tf.reduce_sum(centred_gap * proposal.log_choice) / num_finite
 
-    standardise = getattr(contrast, "standardise", as_given)
-    logits = parts.critic(parameters["critic"], standardise(tf.concat([draws, contrast_draws], 0)), seen)
+    logits = critic_logits(parts, parameters["critic"], contrast, tf.concat([draws, contrast_draws], 0), seen)
     posterior_logits, contrast_logits = logits[:num_samples], logits[num_samples:]
     critic_loss = parts.ratio_loss(posterior_logits, contrast_logits)
 

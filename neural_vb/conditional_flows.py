@@ -117,34 +117,21 @@ class ConditionalFlow(Flow):
 
     Args:
         base: from x to the mixture.
-        embedding: from x to all that the mixture and the couplings see of it; None shows them x itself. Where x is
-            long, as an image is, one embedding costs less than a look of each coupling's at x.
-        embedding_size: numbers of the embedding.
     """
 
     base: MixtureNetwork = MixtureNetwork()
-    embedding: Network | None = None
-    embedding_size: int = 64
 
     def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
-        """{"base": the mixture network's, "couplings": a tuple, "embedding": its network's}; of ``base`` only D."""
-        seen = x_size if self.embedding is None else self.embedding_size
-        first, second = (int(s) for s in np.random.SeedSequence(seed).spawn(1)[0].generate_state(2))
-        parameters = {
-            "base": self.base.initial_parameters(base.means.shape[-1], seen, first),
-            "couplings": super().initial_parameters(base, seen, seed)["couplings"],
+        """{"base": the mixture network's, "couplings": a tuple}; of ``base`` only D is used."""
+        first = int(np.random.SeedSequence(seed).spawn(1)[0].generate_state(1)[0])
+        return {
+            "base": self.base.initial_parameters(base.means.shape[-1], x_size, first),
+            "couplings": super().initial_parameters(base, x_size, seed)["couplings"],
         }
-        if self.embedding is not None:
-            parameters["embedding"] = self.embedding.initial_parameters(x_size, self.embedding_size, second)
-        return parameters
-
-    def embed(self, parameters: Parameters, x: Tensor | None) -> Tensor | None:
-        """[B, X] -> what the flow sees of it."""
-        return x if self.embedding is None else self.embedding(parameters["embedding"], x)
 
     def __call__(self, parameters: Parameters, x: Tensor | None) -> ConditionalFlowDensity:
         """The density r(. | x)."""
-        return ConditionalFlowDensity(self, parameters, self.embed(parameters, x))
+        return ConditionalFlowDensity(self, parameters, x)
 
 
 @dataclass(frozen=True)
@@ -162,10 +149,9 @@ class FlowSampler:
     def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
         """{"flow": the flow's, "network": the correction's}."""
         event_size = base.means.shape[-1]
-        seen = x_size if self.flow.embedding is None else self.flow.embedding_size
         return {
             "flow": self.flow.initial_parameters(base, x_size, seed),
-            "network": self.network.initial_parameters(2 * event_size + seen, event_size, seed),
+            "network": self.network.initial_parameters(2 * event_size + x_size, event_size, seed),
         }
 
     def __call__(self, parameters: Parameters, num_samples: int | Tensor, x: Tensor | None, seed: Seed) -> Proposal:
@@ -174,5 +160,5 @@ class FlowSampler:
         noise = normal(tf.stack([num_samples, tf.shape(x)[0]]), 1 + event_size, seed)
         density = self.flow(parameters["flow"], x)
         z, log_choice = density.propose(noise)[:2]
-        inputs = join_condition(tf.concat([z, noise[..., 1:]], -1), density.x)
+        inputs = join_condition(tf.concat([z, noise[..., 1:]], -1), x)
         return Proposal(z + self.network(parameters["network"], inputs), log_choice)

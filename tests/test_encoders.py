@@ -12,14 +12,12 @@ import tensorflow as tf
 
 from neural_vb import ratio_losses
 from neural_vb.applications import encoders, inference
+from neural_vb.applications.contrasts import EncoderMoments, GaussianDensity, MomentsAndFlow, StandardNormal
 from neural_vb.applications.encoders import (
     ConcatSampler,
-    EncoderMoments,
-    GaussianDensity,
     GaussianEncoder,
     InverseAutoregressiveEncoder,
     NoiseBasisSampler,
-    StandardNormal,
     quasi_normal,
 )
 from neural_vb.applications.inference import (
@@ -77,10 +75,7 @@ def public(module: Any, prefix: str) -> set[type]:
 
 
 def test_every_part_is_in_a_registry() -> None:
-    assert public(encoders, "Sampler") | public(encoders, "Encoder") == {
-        EncoderMoments,
-        *(type(sampler) for sampler in SAMPLERS.values()),
-    }
+    assert public(encoders, "Sampler") | public(encoders, "Encoder") == {type(each) for each in SAMPLERS.values()}
     assert public(inference, "Critic") == {type(critic) for critic in CRITICS.values()}
 
 
@@ -152,7 +147,7 @@ def test_moments_are_those_of_the_draws(name: str) -> None:
     if name != "gaussian":
         sampler = dataclasses.replace(sampler, num_points=4_096)
     parameters = shaken(sampler, 2, 0.1)
-    mean, scale = (part.numpy() for part in sampler.moments(parameters, X))
+    mean, scale = (part.numpy() for part in sampler.moments(parameters, X)[:2])
     z = sampler(parameters, num, X, SEED).z.numpy()
     quadrature = 0.0 if name == "gaussian" else 0.03  # of 4,096 points, in standard deviations
     assert (np.abs(z.mean(0) - mean) < (4.5 / np.sqrt(num) + quadrature) * scale).all()
@@ -173,7 +168,8 @@ def test_noise_basis_starts_near_the_prior_and_is_its_formula() -> None:
     for i in range(3):
         number = np.broadcast_to(np.eye(3)[i], (5, 3, 3))
         inputs = np.concatenate([noise[:, :, i], number], -1).astype("float32")
-        expected = expected + weights[:, i] * sampler.basis(parameters["basis"], tf.constant(inputs)).numpy()
+        vectors = noise[:, :, i, :2] + sampler.basis(parameters["basis"], tf.constant(inputs)).numpy()
+        expected = expected + weights[:, i] * vectors
     np.testing.assert_allclose(sampler(parameters, 5, X, SEED).z, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -217,6 +213,70 @@ def test_adaptive_contrast_follows_the_samplers_parameters_without_gradient() ->
     assert all(g is None for g in tape.gradient(log_prob, tf.nest.flatten(start)))
 
 
+FLOW_ON_MOMENTS = MomentsAndFlow(NoiseBasisSampler(num_bases=3))
+
+
+def test_a_flow_on_moments_starts_as_the_gaussian_of_the_moments() -> None:
+    flow = dataclasses.replace(
+        FLOW_ON_MOMENTS.flow,
+        network=MLP((8,), output_scale=0.0),
+        base=dataclasses.replace(FLOW_ON_MOMENTS.flow.base, network=MLP((8,), output_scale=0.0)),
+    )
+    contrast = dataclasses.replace(FLOW_ON_MOMENTS, flow=flow)
+    sampler = shaken(contrast.sampler, 2)
+    z = tf.constant(RNG.randn(5, 3, 2), tf.float32)
+    density = contrast({**contrast.initial_parameters(standard_base(2), 4, 0), "sampler": sampler}, X)
+    gaussian = EncoderMoments(contrast.sampler)({"sampler": sampler}, X)
+    np.testing.assert_allclose(density.log_prob(z), gaussian.log_prob(z), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("contrast", [EncoderMoments(FLOW_ON_MOMENTS.sampler), FLOW_ON_MOMENTS], ids=type)
+def test_adaptive_contrasts_draw_from_their_density(contrast: Any) -> None:
+    """E_r[1 / r] over a region is its area."""
+    parameters = {**shaken(contrast, 2, 0.1), "sampler": shaken(contrast.sampler, 2)}
+    density = contrast(parameters, X[:1])
+    z = density.sample(100_000, SEED)
+    log_r = density.log_prob(z).numpy()[:, 0].astype(np.float64)
+    z = z.numpy()[:, 0]
+    width = 0.5 * z.std(0)
+    terms = np.exp(-log_r) * (np.abs(z - np.median(z, 0)) < width).all(-1)
+    area = np.prod(2.0 * width)
+    assert abs(terms.mean() - area) < 5.0 * terms.std() / np.sqrt(len(terms))
+    assert terms.std() / np.sqrt(len(terms)) < 0.02 * area
+
+
+def test_a_flow_on_moments_learns_by_gradient_in_its_own_parameters_alone() -> None:
+    sampler = FLOW_ON_MOMENTS.sampler
+    parts = Parts(sampler, NoCritic(), FLOW_ON_MOMENTS, ratio_losses.logistic)
+    start = {"sampler": shaken(sampler, 2), "contrast": shaken(FLOW_ON_MOMENTS, 2)}
+    start = tf.nest.map_structure(tf.constant, start)
+    with tf.GradientTape() as tape:
+        tape.watch(start)
+        log_prob = tf.reduce_sum(contrast_density(parts, start, X).log_prob(tf.ones([5, 3, 2])))
+    gradients = tape.gradient(log_prob, start)
+    assert all(g is None for g in tf.nest.flatten(gradients["sampler"]))
+    assert all(g is not None for g in tf.nest.flatten(gradients["contrast"]["flow"]["couplings"]))
+
+
+def test_the_standardised_q_depends_on_x_through_the_shape_alone() -> None:
+    """Encoders that differ in z_0, and in the scale of all a_i alike, give the same standardised draws."""
+    sampler = FLOW_ON_MOMENTS.sampler
+    first = shaken(sampler, 2)
+    encoder = list(first["encoder"])
+    last = {"kernel": encoder[-1]["kernel"].copy(), "bias": encoder[-1]["bias"].copy()}
+    last["kernel"][:, :2] += 1.0
+    last["kernel"][:, 2:] *= 2.0
+    last["bias"][2:] *= 2.0
+    second = {**first, "encoder": (*encoder[:-1], last), "weights": 2.0 * first["weights"]}
+    both = []
+    for parameters in (first, second):
+        density = EncoderMoments(sampler)({"sampler": parameters}, X)
+        both.append((density.standardise(sampler(parameters, 50, X, SEED).z), density.condition, density.mean))
+    np.testing.assert_allclose(both[0][0], both[1][0], atol=1e-4)
+    np.testing.assert_allclose(both[0][1], both[1][1], atol=1e-5)
+    assert (np.abs(both[0][2] - both[1][2]) > 0.1).any()
+
+
 def test_an_explicit_density_makes_the_objective_the_elbo() -> None:
     """For q = p the terms are log Z exactly, and the gradient is zero in expectation, not through a critic."""
     encoder = GaussianEncoder(MLP((), output_scale=0.0))
@@ -258,12 +318,8 @@ def test_product_critic_is_its_formula() -> None:
 
 @pytest.mark.parametrize("make", PRESETS)
 def test_presets_compose(make: Any) -> None:
-    parts, base = make().parts, standard_base(2)
-    parameters = {
-        "sampler": parts.sampler.initial_parameters(base, 4, 0),
-        "critic": parts.critic.initial_parameters(base, 4, 1),
-        "contrast": parts.contrast.initial_parameters(base, 4, 0),
-    }
+    parts = make().parts
+    parameters = make().initial_parameters(2, X, [0, 1])
     found = losses(parts, lambda z, x: -tf.reduce_sum(z**2, -1), parameters, X, num_samples=5, seed=SEED)
     assert np.isfinite(found.total) and found.draws.shape == (5, 3, 2)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from neural_vb import _checks, archives, checkpoints, mixtures
 from neural_vb._types import Array, Parameters, Status
-from neural_vb.applications import decoders, encoders
+from neural_vb.applications import contrasts, decoders, encoders
 from neural_vb.applications import inference as inference_parts
 from neural_vb.applications.ais import AISConfig, AISResult, Annealer
 from neural_vb.applications.decoders import Decoder
@@ -31,12 +31,13 @@ PARTS: dict[str, type] = checkpoints.PARTS | {
         decoders.Bernoulli,
         decoders.Normal,
         decoders.Decoder,
+        contrasts.EncoderMoments,
+        contrasts.MomentsAndFlow,
+        contrasts.StandardNormal,
         encoders.ConcatSampler,
-        encoders.EncoderMoments,
         encoders.GaussianEncoder,
         encoders.InverseAutoregressiveEncoder,
         encoders.NoiseBasisSampler,
-        encoders.StandardNormal,
         inference_parts.LatentCritic,
         inference_parts.NoCritic,
         inference_parts.ProductCritic,

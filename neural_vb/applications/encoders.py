@@ -28,10 +28,12 @@ LOG_SCALE_BOUND = 6.0
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation of q(z | x), both [B, D]."""
+    """Mean and standard deviation of q(z | x), both [B, D]; ``shape`` [B, C], where given, is all that its
+    standardised form depends on."""
 
     mean: Tensor
     scale: Tensor
+    shape: Tensor | None = None
 
 
 def _bounded(raw: Tensor, bound: float = LOG_SCALE_BOUND) -> Tensor:
@@ -73,7 +75,7 @@ class GaussianEncoder:
 
     def __call__(self, parameters: Parameters, num_samples: int | Tensor, x: Tensor, seed: Seed) -> Proposal:
         """Draws z [S, B, D] and log q of them."""
-        mean, scale = self.moments(parameters, x)
+        mean, scale, _ = self.moments(parameters, x)
         noise = mixtures.normal(tf.stack([num_samples, tf.shape(x)[0]]), mean.shape[-1], seed)
         log_density = log_standard_normal(noise) - tf.reduce_sum(tf.math.log(scale), -1)
         return Proposal(mean + scale * noise, tf.zeros_like(log_density), log_density)
@@ -197,14 +199,14 @@ class NoiseBasisSampler:
 
     Args:
         encoder: from x to (M + 1) D numbers.
-        basis: from eps_i and the number of i to v_i.
+        basis: from eps_i and the number of i to v_i - eps_i.
         num_bases: M.
         noise_size: dimensions of each eps_i; None for D.
         num_points: behind the moments of v_i.
     """
 
     encoder: Network = MLP((64, 64), output_scale=0.1)
-    basis: Network = MLP((64,))
+    basis: Network = MLP((64,), output_scale=0.1)
     num_bases: int = 8
     noise_size: int | None = None
     num_points: int = 256
@@ -225,9 +227,14 @@ class NoiseBasisSampler:
         return parameters
 
     def _vectors(self, parameters: Parameters, noise: Tensor) -> Tensor:
-        """v_i(eps_i): noise [..., M, E] -> [..., M, D], one network told apart by the number of i."""
+        """v_i(eps_i): noise [..., M, E] -> [..., M, D], one network told apart by the number of i.
+
+        What it adds to the noise is small at the start, so that q starts almost Gaussian.
+        """
         numbers = tf.broadcast_to(tf.eye(self.num_bases), tf.concat([tf.shape(noise)[:-1], [self.num_bases]], 0))
-        return self.basis(parameters["basis"], tf.concat([noise + parameters["noise_shift"], numbers], -1))
+        noise += parameters["noise_shift"]
+        size = parameters["weights"].shape[-1]
+        return noise[..., :size] + self.basis(parameters["basis"], tf.concat([noise, numbers], -1))
 
     def _basis_moments(self, parameters: Parameters) -> tuple[Tensor, Tensor]:
         """Mean and variance of v_i, [M, D] each."""
@@ -245,8 +252,10 @@ class NoiseBasisSampler:
         """[B, X] -> mean and standard deviation [B, D]."""
         start, weights = self._coefficients(parameters, x)
         mean, variance = self._basis_moments(parameters)
-        variances = tf.reduce_sum(weights**2 * variance, 1)
-        return Moments(start + tf.reduce_sum(weights * mean, 1), tf.sqrt(variances + 1e-8))
+        parts = weights * tf.sqrt(variance)
+        scale = tf.sqrt(tf.reduce_sum(parts**2, 1) + 1e-8)
+        shape = tf.reshape(parts / scale[:, tf.newaxis], tf.stack([tf.shape(x)[0], int(np.prod(parts.shape[1:]))]))
+        return Moments(start + tf.reduce_sum(weights * mean, 1), scale, shape)
 
     def __call__(self, parameters: Parameters, num_samples: int | Tensor, x: Tensor, seed: Seed) -> Proposal:
         """Draws z [S, B, D]."""
@@ -266,73 +275,3 @@ def quasi_normal(num_points: int, size: int) -> np.ndarray:
     rng = np.random.default_rng(size)
     cells = rng.permuted(np.tile(np.arange(num_points), (size, 1)), axis=1).T
     return scipy.special.ndtri((cells + 0.5) / num_points).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class GaussianDensity:
-    """N(mean(x), diag scale(x)^2), draws [S, B, D]; ``standardise`` is z -> (z - mean) / scale."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def sample(self, num_samples: int | Tensor, seed: Seed) -> Tensor:
-        """Draws [S, B, D]."""
-        shape = tf.stack([num_samples, tf.shape(self.mean)[0]])
-        return self.mean + self.scale * mixtures.normal(shape, self.mean.shape[-1], seed)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """[S, B, D] -> [S, B]."""
-        return log_standard_normal(self.standardise(z)) - tf.reduce_sum(tf.math.log(self.scale), -1)
-
-    def standardise(self, z: Tensor) -> Tensor:
-        """[S, B, D] -> [S, B, D]."""
-        return (z - self.mean) / self.scale
-
-
-@dataclass(frozen=True)
-class EncoderMoments:
-    """Adaptive contrast: r(z | x) = N(mean(x), diag var(x)) with the sampler's own moments (1701.04722, section 4).
-
-    It has no parameters: ``follows_sampler`` asks the objective for the sampler's, behind a stop-gradient. The critic
-    sees z standardised by r.
-
-    Args:
-        sampler: the encoder, with ``moments``.
-    """
-
-    sampler: Any = NoiseBasisSampler()
-
-    follows_sampler = True
-
-    def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
-        """None."""
-        return {}
-
-    def __call__(self, parameters: Parameters, x: Tensor) -> GaussianDensity:
-        """The density r(. | x), from the *sampler's* parameters."""
-        return GaussianDensity(*self.sampler.moments(parameters, x))
-
-    def update(self, parameters: Parameters, z: Tensor) -> Parameters:
-        """Unchanged."""
-        return parameters
-
-
-@dataclass(frozen=True)
-class StandardNormal:
-    """r = N(0, I), the prior of the decoder: plain adversarial variational Bayes (Algorithm 1 of 1701.04722).
-
-    Single precision and any D; ``contrasts.Prior`` is for priors that a user brings.
-    """
-
-    def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
-        """{"mean": [D]}, zero and never moved: it tells D."""
-        return {"mean": np.zeros(base.means.shape[-1], np.float32)}
-
-    def __call__(self, parameters: Parameters, x: Tensor) -> GaussianDensity:
-        """The density."""
-        mean = tf.zeros([tf.shape(x)[0], parameters["mean"].shape[0]])
-        return GaussianDensity(mean, tf.ones_like(mean))
-
-    def update(self, parameters: Parameters, z: Tensor) -> Parameters:
-        """Unchanged."""
-        return parameters

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import ratio_losses
+from neural_vb import mixtures, ratio_losses
 from neural_vb._types import Base, Contrast, Critic, Parameters, RatioLoss, Sampler, Seed, Tensor
+from neural_vb.applications.contrasts import EncoderMoments, MomentsAndFlow, StandardNormal
 from neural_vb.applications.encoders import (
     ConcatSampler,
-    EncoderMoments,
     GaussianEncoder,
     InverseAutoregressiveEncoder,
     NoiseBasisSampler,
-    StandardNormal,
 )
-from neural_vb.avb import Parts, as_given
-from neural_vb.conditional_flows import ConditionalFlow, FlowSampler
+from neural_vb.avb import Parts, as_given, contrast_density
 from neural_vb.critics import MLPCritic
 from neural_vb.networks import MLP, Network
 
@@ -113,6 +111,18 @@ class Inference:
         """For the engine."""
         return Parts(self.sampler, self.critic, self.contrast, self.ratio_loss, self.features)
 
+    def initial_parameters(self, latent_size: int, x: Tensor, seeds: Sequence[int]) -> dict[str, Parameters]:
+        """{"sampler", "critic", "contrast"} for data like x [B, X], from two seeds."""
+        base, seen = mixtures.standard_base(latent_size), self.features(x)
+        size = int(seen.shape[-1])
+        parameters = {
+            "sampler": self.sampler.initial_parameters(base, size, seeds[0]),
+            "contrast": self.contrast.initial_parameters(base, size, seeds[0]),
+        }
+        condition = getattr(contrast_density(self.parts, parameters, seen), "condition", seen)
+        parameters["critic"] = self.critic.initial_parameters(base, int(condition.shape[-1]), seeds[1])
+        return parameters
+
 
 def gaussian(sampler: Any = None) -> Inference:
     """The plain variational autoencoder: q(z | x) Gaussian with a diagonal covariance, the ordinary ELBO."""
@@ -137,12 +147,13 @@ def avb_adaptive(sampler: Any = None, critic: Critic | None = None) -> Inference
     return Inference(sampler, critic or MLPCritic(), EncoderMoments(sampler))
 
 
-def avb_flow(
-    sampler: Sampler | None = None, critic: Critic | None = None, contrast: ConditionalFlow | None = None
-) -> Inference:
-    """Adversarial variational Bayes with a conditional flow as contrast, trained on the sampler's draws."""
-    flow = contrast or ConditionalFlow()
-    return Inference(sampler or FlowSampler(flow), critic or MLPCritic(), flow)
+def avb_flow(sampler: Any = None, critic: Critic | None = None, contrast: Contrast | None = None) -> Inference:
+    """Adversarial variational Bayes with a flow on the sampler's moments as contrast, trained on the sampler's draws.
+
+    Pass a ``ConditionalFlow`` as contrast with a sampler whose moments are not known.
+    """
+    sampler = sampler or NoiseBasisSampler()
+    return Inference(sampler, critic or MLPCritic(), contrast or MomentsAndFlow(sampler))
 
 
 def adversarial_autoencoder(sampler: Sampler | None = None, critic: LatentCritic | None = None) -> Inference:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import _checks, mixtures
+from neural_vb import _checks
 from neural_vb._types import Array, Parameters
 from neural_vb.applications.autoencoder import VAE, load_vae
 from neural_vb.applications.decoders import Bernoulli, Decoder, Likelihood
@@ -97,7 +97,8 @@ def fit_vae(
     parts = inference.parts
     if start is None:
         first = tf.constant(data.stream(0, 1)[0])
-        parameters = _initial_parameters(inference, model, int(inference.features(first).shape[-1]), seeds[1:4])
+        parameters = inference.initial_parameters(latent_size, first, seeds[1:3])
+        parameters["target"] = model.initial_parameters(seeds[3])
     else:
         _check_start(start, inference, model, data.shape, config)
         parameters = start.parameters
@@ -127,16 +128,6 @@ def fit_vae(
         int(seed),
         versions(trained.jit_compile, tf.float32),
     )
-
-
-def _initial_parameters(inference: Inference, model: Decoder, x_size: int, seeds: Sequence[int]) -> Parameters:
-    base = mixtures.standard_base(model.latent_size)
-    return {
-        "sampler": inference.sampler.initial_parameters(base, x_size, seeds[0]),
-        "critic": inference.critic.initial_parameters(base, x_size, seeds[1]),
-        "contrast": inference.contrast.initial_parameters(base, x_size, seeds[0]),
-        "target": model.initial_parameters(seeds[2]),
-    }
 
 
 def _held_out(

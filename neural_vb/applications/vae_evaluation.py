@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from neural_vb import mixtures
 from neural_vb._types import Array, Parameters, Seed, Tensor
+from neural_vb.applications.contrasts import MomentsAndFlowDensity
 from neural_vb.applications.decoders import Decoder, log_standard_normal
 from neural_vb.avb import Parts, contrast_density, log_density_estimate
 from neural_vb.compilation import Compiled, quiet_tracing
@@ -63,7 +64,8 @@ class Evaluation:
         """Log weights [num, N] whose mean weight estimates p(x) without bias; draws from q, r or a Gaussian."""
         if self.explicit(parameters, x):
             return self._sliced(self._elbo, parameters, x, num, seed)
-        if isinstance(contrast_density(self.parts, parameters, self.parts.features(tf.constant(x[:1]))), FlowDensity):
+        contrast = contrast_density(self.parts, parameters, self.parts.features(tf.constant(x[:1])))
+        if isinstance(contrast, FlowDensity | MomentsAndFlowDensity):
             return self._sliced(self._from_contrast, parameters, x, num, seed)
         moments = self.moments(parameters, x, 500, seed + 1)
         return self._sliced(self._from_gaussian, parameters, x, num, seed, *moments)
