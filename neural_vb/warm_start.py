@@ -200,7 +200,8 @@ def warm_start(
             candidates.append((best.mean, best.scale_tril))
         candidates.append((points[0], np.eye(target.event_size)))
     report("particles")
-    runner = _Runner(target, seed=seed, jit_compile=jit_compile)
+    tops = [evaluate(optimum.mean[np.newaxis])[0][0] for optimum in optima]
+    runner = _Runner(target, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
     return _settle(runner, candidates, len(optima), seed, report)
 
 
@@ -226,10 +227,15 @@ class _Round(NamedTuple):
 
 
 class _Runner:
-    """Sequential Monte Carlo from any Gaussian, compiled once: the coordinates are arguments."""
+    """Sequential Monte Carlo from any Gaussian, compiled once: the coordinates are arguments.
 
-    def __init__(self, target: Target, *, seed: int, jit_compile: bool) -> None:
+    Particles know log p less its largest known value, in single precision. Less its value at the centre would not do:
+    between narrow modes that is -1e8 or less, next to which single precision knows no nats.
+    """
+
+    def __init__(self, target: Target, *, top: float, seed: int, jit_compile: bool) -> None:
         self.target = target
+        self.top = float(top)
         self.seed = seed
         self.rounds = 0
 
@@ -266,18 +272,21 @@ class _Runner:
 
     def __call__(self, shift: Array, scale_tril: Array) -> _Round:
         whitening = Whitening(np.asarray(shift, np.float64), np.asarray(scale_tril, np.float64))
-        centre = self.target.log_prob(tf.cast(whitening.shift[None, None], self.target.dtype))
-        offset = float(centre[0, 0]) + whitening.log_det
-        offset = offset if np.isfinite(offset) else 0.0
-        coordinates = (
-            tf.constant(whitening.shift),
-            tf.constant(whitening.scale_tril),
-            tf.constant(offset - whitening.log_det, tf.float64),
-        )
         seed = mixtures.fold_in([self.seed, self.rounds], mixtures.Stream.PARTICLES)
-        start = smc.start(lambda u: self.traced(u, *coordinates), len(shift), seed=seed, num_particles=NUM_PARTICLES)
+        for _ in range(2):
+            top = self.top if np.isfinite(self.top) else 0.0
+            coordinates = (
+                tf.constant(whitening.shift),
+                tf.constant(whitening.scale_tril),
+                tf.constant(top, tf.float64),
+            )
+            start = self._start(coordinates, seed)
+            if not self._rises(top, start.log_prob):
+                break
         particles = self.compiled(start, *coordinates, seed)
         self.rounds += 1
+        self._rises(top, particles.log_prob)
+        offset = top + whitening.log_det
         z = whitening.to_z(particles.u).numpy()
         usable = np.isfinite(z).all(-1) & np.isfinite(particles.log_prob.numpy())
         log_evidence = float(particles.log_evidence) + offset
@@ -288,6 +297,18 @@ class _Runner:
         ):
             log_evidence = -np.inf
         return _Round(whitening, offset, particles, z[usable], log_evidence)
+
+    def _start(self, coordinates: tuple[tf.Tensor, ...], seed: tf.Tensor) -> smc.Start:
+        size = self.target.event_size
+        return smc.start(lambda u: self.traced(u, *coordinates), size, seed=seed, num_particles=NUM_PARTICLES)
+
+    def _rises(self, top: float, log_prob: tf.Tensor) -> bool:
+        """Note the largest of log p = ``top`` + ``log_prob`` [N], if none was known or it is larger; tell whether."""
+        highest = top + float(tf.reduce_max(log_prob))
+        if not np.isfinite(highest) or highest <= self.top:
+            return False
+        self.top = highest
+        return True
 
 
 def _settle(

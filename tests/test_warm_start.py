@@ -216,6 +216,20 @@ def test_two_separated_modes_are_both_there_with_their_weights() -> None:
     assert found.numbers["log_evidence"] == pytest.approx(3.0, abs=0.5)
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64], ids=["float32", "float64"])
+def test_a_canyon_between_the_modes_costs_no_precision(dtype: tf.DType) -> None:
+    """log p is -1e9 at the centre; the integral of exp(-1 / x^2 - x^2 / 2) over x is sqrt(2 pi) exp(-sqrt 2)."""
+
+    def log_prob(z: Tensor) -> Tensor:
+        x = z[..., 0]
+        return -1.0 / (x**2 + 1e-9) - 0.5 * tf.reduce_sum(z**2, -1)
+
+    found = start(log_prob, 2, dtype=dtype)
+    assert found.numbers["log_evidence"] == pytest.approx(np.log(2.0 * np.pi) - np.sqrt(2.0), abs=0.2)
+    expected = np.diag([1.0 + np.sqrt(2.0), 1.0])  # E x^2, from the derivative of the integral in the 1/2
+    check_moments(found, [0.0, 0.0], expected)
+
+
 def test_a_ring_is_covered_all_around() -> None:
     found = start(lambda z: -4.0 * (tf.reduce_sum(z**2, -1) - 2.0) ** 2, 2)
     np.testing.assert_allclose(found.target.whitening.shift, 0.0, atol=MEAN_TOLERANCE)
