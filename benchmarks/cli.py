@@ -1,4 +1,4 @@
-"""``python -m benchmarks run | report | reference | floors``."""
+"""``python -m benchmarks run | report | reference | verify | floors``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import make_references, references, report, runner
+from benchmarks import database, make_references, references, report, runner
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options of the four commands."""
+    """Options of the five commands."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Accuracy and time beside NUTS.")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -29,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     reference = commands.add_parser("reference", help="make stored reference numbers again")
     reference.add_argument("problem", choices=["logistic_25", "eight_schools"])
     reference.add_argument("--seed", type=int, default=references.LOGISTIC_SEED)
-    for command in (run, reference):
+    verify = commands.add_parser("verify", help="check the models of posteriordb by their scores at its draws")
+    for command in (run, reference, verify):
         command.add_argument("--posteriordb", help="checkout of posteriordb (or the environment's POSTERIORDB)")
 
     floors = commands.add_parser("floors", help="distances between pairs of exact samples")
@@ -62,6 +63,8 @@ def _command(options: argparse.Namespace) -> int:
         print(report.write_report(options.out), end="")
     elif options.command == "floors":
         make_references.show_floors(options.problems, num_pairs=options.pairs, seed=options.seed)
+    elif options.command == "verify":
+        return 0 if database.show_identities(database.require(options.posteriordb)) else 1
     elif options.problem == "logistic_25":
         make_references.show_logistic(options.seed)
     else:

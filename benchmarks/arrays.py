@@ -1,0 +1,100 @@
+"""The few array functions that models need, under one name in TensorFlow and in JAX, so that each is written once.
+
+Parameters have a leading axis of draws, [n, ...]; functions act on the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A library's functions.
+
+    Attributes:
+        constant: (values, like) -> values in the precision of the array ``like``.
+        exp: elementwise, as are ``log`` and ``log1p``.
+        sum: over the last axis.
+        logsumexp: over the last axis.
+        stack: arrays -> a new last axis.
+        concat: arrays -> along the last axis.
+        reshape: (array, shape).
+        swap: the last two axes.
+        product: (values [n, K], matrix [K, N]) -> [n, N].
+        mahalanobis: (covariance [n, N, N], x [N]) -> x^T C^-1 x and log det C, [n] each.
+    """
+
+    constant: Function
+    exp: Function
+    log: Function
+    log1p: Function
+    sum: Function
+    logsumexp: Function
+    stack: Function
+    concat: Function
+    reshape: Function
+    swap: Function
+    product: Function
+    mahalanobis: Function
+
+
+def tensorflow() -> Arrays:
+    """Of TensorFlow."""
+    import tensorflow as tf
+
+    def mahalanobis(covariance: Any, x: Any) -> tuple[Any, Any]:
+        lower = tf.linalg.cholesky(covariance)
+        right = tf.broadcast_to(x, tf.shape(covariance)[:-1])[..., tf.newaxis]
+        white = tf.linalg.triangular_solve(lower, right)[..., 0]
+        return tf.reduce_sum(white**2, -1), 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(lower)), -1)
+
+    return Arrays(
+        constant=lambda values, like: tf.constant(np.asarray(values), like.dtype),
+        exp=tf.exp,
+        log=tf.math.log,
+        log1p=tf.math.log1p,
+        sum=lambda x: tf.reduce_sum(x, -1),
+        logsumexp=lambda x: tf.reduce_logsumexp(x, -1),
+        stack=lambda parts: tf.stack(parts, -1),
+        concat=lambda parts: tf.concat(parts, -1),
+        reshape=tf.reshape,
+        swap=tf.linalg.matrix_transpose,
+        product=tf.linalg.matmul,
+        mahalanobis=mahalanobis,
+    )
+
+
+def jax() -> Arrays:
+    """Of JAX."""
+    import jax.numpy as jnp
+    from jax.scipy.linalg import solve_triangular
+    from jax.scipy.special import logsumexp
+
+    def mahalanobis(covariance: Any, x: Any) -> tuple[Any, Any]:
+        lower = jnp.linalg.cholesky(covariance)
+        right = jnp.broadcast_to(x, covariance.shape[:-1])[..., None]
+        white = solve_triangular(lower, right, lower=True)[..., 0]
+        diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
+        return jnp.sum(white**2, -1), 2.0 * jnp.sum(jnp.log(diagonal), -1)
+
+    return Arrays(
+        constant=lambda values, like: jnp.asarray(np.asarray(values), like.dtype),
+        exp=jnp.exp,
+        log=jnp.log,
+        log1p=jnp.log1p,
+        sum=lambda x: jnp.sum(x, -1),
+        logsumexp=lambda x: logsumexp(x, -1),
+        stack=lambda parts: jnp.stack(parts, -1),
+        concat=lambda parts: jnp.concatenate(parts, -1),
+        reshape=jnp.reshape,
+        swap=lambda x: jnp.swapaxes(x, -1, -2),
+        product=jnp.matmul,
+        mahalanobis=mahalanobis,
+    )
