@@ -24,7 +24,8 @@ NUM_GAUSSIAN = 200
 NUM_CLASSIFIER = 10
 NUM_DRAWS = 4_000
 CLASSIFIER_DRAWS = 2_000
-REFINEMENT = nvb.TrainingConfig(max_steps=400, min_steps=400, decay_steps=400)
+SHORT = nvb.TrainingConfig(max_steps=400, min_steps=400, decay_steps=400)
+REFINEMENTS = {"c2st_refined_800_steps": SHORT, "c2st_refined": nvb.TrainingConfig()}
 
 
 def as_matrix(task: Task, draws: Mapping[str, Any], lead: int) -> Array:
@@ -48,16 +49,16 @@ def gaussian_errors(task: Task, fitted: nvb.AmortizedPosterior, seed: int) -> di
 def classifier_scores(task: Task, fitted: nvb.AmortizedPosterior, seed: int, refine: bool) -> dict[str, float]:
     """Mean accuracy of a classifier between exact draws and ours over data sets; after refinement too, if asked."""
     _, data = task.simulate(NUM_CLASSIFIER, seed)
-    scores: dict[str, list[float]] = {"c2st": [], **({"c2st_refined": []} if refine else {})}
+    scores: dict[str, list[float]] = {"c2st": [], **({name: [] for name in REFINEMENTS} if refine else {})}
     for index in range(NUM_CLASSIFIER):
         one = {name: value[index] for name, value in data.items()}
         exact = as_matrix(task, task.reference(one, CLASSIFIER_DRAWS, seed + 1), 1)
         posterior = fitted.condition(one)
         candidates = {"c2st": posterior}
         if refine:
-            candidates["c2st_refined"] = nvb.fit(
-                task.joint(), one, start=posterior, config=REFINEMENT, seed=seed, progress=False
-            )
+            start = posterior.sample(1_000, seed=seed)
+            for name, config in REFINEMENTS.items():
+                candidates[name] = nvb.fit(task.joint(), one, start=start, config=config, seed=seed, progress=False)
         for name, candidate in candidates.items():
             ours = as_matrix(task, candidate.sample(CLASSIFIER_DRAWS, seed=seed + 2), 1)
             scores[name].append(c2st(exact, ours, seed=seed))

@@ -87,8 +87,8 @@ class AmortizedPosterior:
     def condition(self, data: Mapping[str, Any]) -> Any:
         """The :class:`Posterior` of one data set, name -> [*event]; a tuple of them for a batch, name -> [B, *event].
 
-        Continue on the one data set with ``fit(joint, data, start=posterior)``: a few hundred steps remove what the
-        amortised sampler leaves.
+        ``fit(joint, data, start=posterior.sample(1_000))`` refines it: a sampler for this data set alone, that starts
+        near the amortised draws.
         """
         shapes = self.family.data_shapes
         single = all(np.ndim(data[name]) == len(shape) for name, shape in shapes.items() if name in data)

@@ -65,7 +65,8 @@ def fit(
         bijector: of a callable: from the real line to each part's support; identity where a dict has no entry. The
             Jacobian is added for you.
         derived: from draws to a dict of named derived quantities [S, ...], carried through samples, tables and ArviZ.
-        start: a point; or draws [S, ...] near the posterior; or an earlier ``Posterior`` to continue from.
+        start: a point; or draws [S, ...] near the posterior, of which those on the boundary of the support are left
+            out; or an earlier ``Posterior`` to continue from.
         vectorized: False for a callable that takes one point.
         sampler: default ``ResidualSampler()``.
         critic: default ``MLPCritic()``.
@@ -209,12 +210,14 @@ def _start(target: Target, start: Any, seed: int) -> _Start:
             expected="a target with `unconstrain` to take start=", got=type(target).__name__, fix="leave start= out"
         )
     z = np.asarray(unconstrain(start), np.float64)
-    if not np.isfinite(z).all():
+    inside = np.isfinite(z).all(-1)
+    if inside.mean() <= 0.5:  # a few draws of many round to the boundary
         raise StartError(
             expected="a start inside the support",
             got=f"{int((~np.isfinite(z)).sum())} non-finite unconstrained coordinates",
             fix="move it off the boundary of its support",
         )
+    z = z[inside] if z.ndim == 2 else z
     if z.ndim == 1:
         # At an optimum the gradient is zero: the examination wants points around it too. Only the first is a start.
         return _Start(z + 1e-3 * np.maximum(np.abs(z), 1.0) * points, num_starts=1)

@@ -82,10 +82,13 @@ def test_a_batch_becomes_a_tuple_and_agrees_with_single_data_sets(fitted: Amorti
     np.testing.assert_array_equal(pair[1].sample(100, seed=4)["mu"], alone.sample(100, seed=4)["mu"])
 
 
-def test_a_few_steps_on_one_data_set_refine_it(fitted: AmortizedPosterior, data: dict) -> None:
+@pytest.mark.parametrize("from_draws", [True, False], ids=["from its draws", "its own parts"])
+def test_a_few_steps_on_one_data_set_refine_it(fitted: AmortizedPosterior, data: dict, from_draws: bool) -> None:
     one = {"y": data["y"][7]}
+    posterior = fitted.condition(one)
+    start = posterior.sample(1_000) if from_draws else posterior
     config = nvb.TrainingConfig(max_steps=200, min_steps=0, decay_steps=200, window=100)
-    refined = nvb.fit(conjugate(), one, start=fitted.condition(one), config=config, progress=False)
+    refined = nvb.fit(conjugate(), one, start=start, config=config, progress=False)
     mean, sd = exact(one["y"])
     draws = refined.sample(20_000, seed=2)["mu"]
     assert abs(draws.mean() - mean) < 0.06 * sd and abs(draws.std() / sd - 1.0) < 0.06

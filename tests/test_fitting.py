@@ -144,6 +144,17 @@ def test_a_bad_start_is_named(start: Any, options: dict, kind: type, message: st
         quick(lambda z: normal(z), event_shape=[2], start=start, **options)
 
 
+def test_draws_on_the_boundary_are_left_out_of_a_start() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.exponential(size=(100, 2))
+    draws[:3, 0] = 0.0
+    posterior = quick(
+        lambda x: -tf.reduce_sum(x, -1), event_shape=[2], bijector=tfp.bijectors.Exp(), start=draws.astype("float32")
+    )
+    np.testing.assert_allclose(posterior.whitened.whitening.shift, [-0.577, -0.577], atol=0.3)  # E log x = -Euler
+    assert posterior.history.warm_start["optima"] == 0.0
+
+
 def test_an_earlier_posterior_must_fit(quick_posterior: nvb.Posterior) -> None:
     with pytest.raises(
         StartError, match=r"an earlier posterior of 3 unconstrained dimensions; got one of 2\. Fix: pass a"
