@@ -132,7 +132,8 @@ def rising_rays(log_prob: Values, points: Array, values: Array, gradients: Array
 
 def _null_directions(gradients: Array) -> Array:
     """[M, D] unit vectors orthogonal to all gradients [N, D], at most four."""
-    length = np.linalg.norm(gradients, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # a length that overflows is not usable
+        length = np.linalg.norm(gradients, axis=1, keepdims=True)
     usable = np.isfinite(length[:, 0]) & (length[:, 0] > 0)
     size = gradients.shape[1]
     if usable.sum() <= size:  # too few to span the space in any case

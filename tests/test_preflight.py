@@ -212,6 +212,18 @@ def test_a_scale_that_overflows_in_the_tails_is_ordinary() -> None:
     assert look(log_prob, **given).finite_fraction > 0.5
 
 
+def test_an_overflow_of_single_precision_is_no_end_of_the_support() -> None:
+    """A moving average's errors grow like theta^n: for n = 200 beyond 1e38 at |theta| = 1.55."""
+
+    def log_prob(theta: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
+        error = tf.abs(theta) ** 200
+        return -tf.math.log(sigma) - 0.5 * (error / sigma) ** 2 - 5.0 * theta**2 - sigma
+
+    given = {"event_shape": {"theta": [], "sigma": []}, "bijector": {"sigma": tfb.Exp()}}
+    found = look(log_prob, **given)
+    assert found.target.dtype == tf.float32 and found.finite_fraction < 1.0
+
+
 @pytest.mark.parametrize(
     ("log_prob", "message"),
     [
