@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks import database, make_references, references, report, runner
 from benchmarks.methods import METHODS
-from benchmarks.problems import PROBLEMS
+from benchmarks.problems import PROBLEMS, DatabaseProblem
+from benchmarks.references import FLOORS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,7 +19,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="make the results that are not there yet, each in a fresh process")
-    run.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="NAME")
+    run.add_argument(
+        "--problems", nargs="+", choices=PROBLEMS, metavar="NAME", help="default: all; posteriordb's need it"
+    )
     run.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
     run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
 
@@ -34,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--posteriordb", help="checkout of posteriordb (or the environment's POSTERIORDB)")
 
     floors = commands.add_parser("floors", help="distances between pairs of exact samples")
-    floors.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="NAME")
+    floors.add_argument("--problems", nargs="+", choices=FLOORS, default=list(FLOORS), metavar="NAME")
     floors.add_argument("--pairs", type=int, default=200)
     floors.add_argument("--seed", type=int, default=0)
     return parser
@@ -57,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(options: argparse.Namespace) -> int:
     if options.command == "run":
         path = references.posteriordb_path(options.posteriordb)
-        failed = runner.run_all(options.problems, options.methods, options.seeds, out=options.out, posteriordb=path)
+        own = [name for name, problem in PROBLEMS.items() if not isinstance(problem, DatabaseProblem)]
+        problems = options.problems or (own if path is None else list(PROBLEMS))
+        failed = runner.run_all(problems, options.methods, options.seeds, out=options.out, posteriordb=path)
         return 1 if failed else 0
     if options.command == "report":
         print(report.write_report(options.out), end="")

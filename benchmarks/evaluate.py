@@ -23,7 +23,8 @@ def evaluate(
         problem: with its reference.
         draw_sets: unconstrained draws, [S, D] each.
         elbo: of the fit in nats; compared with the log evidence where that is known.
-        reference_draws: [S', D] of an outside source; adds ``sw1_reference``.
+        reference_draws: [S', D] of an outside source; adds ``sw1_reference``, its floor, and the errors
+            of second moments and correlations.
 
     Returns:
         Metrics by name; errors in reference sds, ``elbo_error`` in nats. A quantity with draws that are not finite has
@@ -32,6 +33,8 @@ def evaluate(
     rows = [_one_set(problem, z, EXACT_SEED + i, reference_draws) for i, z in enumerate(draw_sets)]
     found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     found.update({f"{name}_worst_set": float(np.max([row[name] for row in rows])) for name in rows[0]})
+    if reference_draws is not None:
+        found["sw1_reference_floor"] = metrics.halves_floor(reference_draws, len(draw_sets[0]), problem.moments().sd)
     if elbo is not None and problem.log_evidence is not None:
         found["elbo_error"] = abs(elbo - problem.log_evidence())
     return found
@@ -60,6 +63,8 @@ def _one_set(problem: Problem, z: Array, seed: int, reference_draws: Array | Non
         found["sw1"] = metrics.sliced_wasserstein(z, exact, moments.sd)
     if reference_draws is not None:
         found["sw1_reference"] = metrics.sliced_wasserstein(z, reference_draws, moments.sd)
+        found["second_moment_error"] = metrics.max_second_moment_error(z, reference_draws)
+        found["correlation_error"] = metrics.max_correlation_error(z, reference_draws)
     if problem.modes is not None:
         found["mode_error"] = metrics.max_mode_weight_error(problem.modes.assign(z), problem.modes.weights)
     return found
@@ -68,5 +73,6 @@ def _one_set(problem: Problem, z: Array, seed: int, reference_draws: Array | Non
 def _moment_errors(draws: Array, moments: Moments, suffix: str) -> dict[str, float]:
     return {
         f"mean_error{suffix}": metrics.max_mean_error(draws, moments.mean, moments.sd),
+        f"rms_mean_error{suffix}": metrics.rms_mean_error(draws, moments.mean, moments.sd),
         f"sd_error{suffix}": metrics.max_sd_error(draws, moments.sd),
     }

@@ -20,6 +20,27 @@ def max_mean_error(draws: Array, mean: Array, sd: Array) -> float:
     return float(np.max(np.abs(draws.mean(axis=0) - mean) / sd))
 
 
+def rms_mean_error(draws: Array, mean: Array, sd: Array) -> float:
+    """Root of the mean square over coordinates of (mean(draws_d) - mean_d) / sd_d."""
+    return float(np.sqrt(np.mean(((draws.mean(axis=0) - mean) / sd) ** 2)))
+
+
+def max_second_moment_error(draws: Array, reference: Array) -> float:
+    """max_d (E theta_d^2 - E_ref theta_d^2)^2 / Var_ref theta_d^2, the criterion of posteriordb's users.
+
+    Draws [S, D] and [S', D]. About 1 / S + 1 / S' for exact draws; .01 is a tenth of an sd of theta^2.
+    """
+    squares = reference**2
+    return float(np.max(((draws**2).mean(axis=0) - squares.mean(axis=0)) ** 2 / squares.var(axis=0)))
+
+
+def max_correlation_error(draws: Array, reference: Array) -> float:
+    """Largest difference of a correlation of two coordinates; 0 for D = 1."""
+    if draws.shape[1] == 1:
+        return 0.0
+    return float(np.abs(np.corrcoef(draws.T) - np.corrcoef(reference.T)).max())
+
+
 def sd_ratios(draws: Array, sd: Array) -> Array:
     """Sample sd over reference sd, [D]. Draws [S, D]; sd [D]."""
     return draws.std(axis=0, ddof=1) / sd
@@ -94,6 +115,19 @@ def sliced_wasserstein_floor(
     rng = np.random.default_rng(seed)
     found = [sliced_wasserstein(exact(num_draws, rng), exact(num_draws, rng), sd) for _ in range(num_pairs)]
     return float(np.mean(found)), float(np.quantile(found, 0.99))
+
+
+def halves_floor(reference: Array, num_draws: int, sd: Array, *, num_splits: int = 50, seed: int = 0) -> float:
+    """Mean sliced Wasserstein distance of ``num_draws`` exact draws to a reference [S', D] that is all there is.
+
+    From random halves of the reference, h draws each, times sqrt((1 / S + 1 / S') / (2 / h)).
+    """
+    rng, half = np.random.default_rng(seed), len(reference) // 2
+    found = []
+    for _ in range(num_splits):
+        order = rng.permutation(len(reference))
+        found.append(sliced_wasserstein(reference[order[:half]], reference[order[half : 2 * half]], sd))
+    return float(np.mean(found) * np.sqrt((1.0 / num_draws + 1.0 / len(reference)) / (2.0 / half)))
 
 
 def mode_weights(assignment: Array, num_modes: int) -> Array:

@@ -6,14 +6,17 @@ if it has one, an exact sampler.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import definitions, exact, references
+from benchmarks import database, definitions, exact, references
+from benchmarks.database_models import SIZES
 from benchmarks.definitions import Array
 from benchmarks.references import Moments
 
@@ -50,6 +53,7 @@ class Problem:
         parts: for a structured posterior, its draws as a dict -> unconstrained [S, D]; None for plain arrays.
         named: unconstrained [S, D] -> constrained quantities [S, k] by name, or None.
         named_moments: their reference moments, [k] each.
+        reference_draws: checkout of posteriordb -> its draws as unconstrained vectors [S', D], or None.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Problem:
     parts: Callable[[Mapping[str, Array]], Array] | None = None
     named: Callable[[Array], dict[str, Array]] | None = None
     named_moments: Callable[[], dict[str, Moments]] | None = None
+    reference_draws: Callable[[Path], Array] | None = None
 
     def fit_arguments(self) -> Any:
         """Target, data and keywords for ``neural_vb.fit``; imports TensorFlow."""
@@ -238,6 +243,7 @@ _ALL = (
         parts=_eight_schools_vector,
         named=references.eight_schools_theta,
         named_moments=references.eight_schools_named,
+        reference_draws=references.eight_schools_draws,
     ),
     Problem(
         "avb_eight_schools",
@@ -254,4 +260,44 @@ _ALL = (
     ),
 )
 
-PROBLEMS: dict[str, Problem] = {problem.name: problem for problem in _ALL}
+
+@dataclass(frozen=True, eq=False)
+class DatabaseProblem(Problem):
+    """A posterior of posteriordb, whose data and draws are read from the checkout that the environment names."""
+
+    @functools.cached_property
+    def entry(self) -> database.Entry:
+        """With data and draws."""
+        return database.load(self.name, database.require(None))
+
+    def fit_arguments(self) -> Any:
+        """Target, data and keywords for ``neural_vb.fit``; imports TensorFlow."""
+        return self.entry.fit_arguments()
+
+    def jax_log_prob(self) -> Callable[[Any], Any]:
+        """Log density of one unconstrained vector [D]; imports JAX."""
+        return self.entry.jax_log_prob()
+
+    def to_vector(self, draws: Any) -> Array:
+        """Draws by name, or unconstrained vectors -> unconstrained vectors [S, D]."""
+        return self.entry.to_vector(draws) if isinstance(draws, Mapping) else np.asarray(draws, float)
+
+
+def _from_database(name: str, size: int) -> DatabaseProblem:
+    def moments() -> Moments:
+        draws = PROBLEMS[name].entry.draws  # type: ignore[attr-defined]
+        return Moments(draws.mean(0), draws.std(0, ddof=1))
+
+    return DatabaseProblem(
+        name,
+        size,
+        name,
+        moments,
+        "posteriordb, 10,000 reference draws",
+        reference_draws=lambda path: database.load(name, path).draws,
+    )
+
+
+PROBLEMS: dict[str, Problem] = {
+    problem.name: problem for problem in (*_ALL, *(_from_database(*row) for row in SIZES.items()))
+}

@@ -95,7 +95,11 @@ def _metric_row(problem: str, method: str, good: Sequence[Result]) -> dict[str, 
     if not runs:
         return None
     worst = {name: _worst([run["metrics"].get(name) for run in runs], max) for name in EXTRA_METRICS}
-    return {"problem": problem, "method": method, "num_seeds": len(runs), "floor": FLOORS[problem][0], **worst}
+    return {"problem": problem, "method": method, "num_seeds": len(runs), "floor": _floor(problem, runs), **worst}
+
+
+def _floor(problem: str, runs: Sequence[Result]) -> float | None:
+    return FLOORS[problem][0] if problem in FLOORS else runs[0]["metrics"].get("sw1_reference_floor")
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import references, results
+from benchmarks import database, references, results
 from benchmarks.methods import PEERS
+from benchmarks.problems import PROBLEMS, DatabaseProblem
 
 TIMEOUT_SECONDS = 3_600.0
 
@@ -26,6 +27,15 @@ def check_peers(methods: Sequence[str]) -> None:
             got="no package numpyro",
             fix="pip install 'neural_vb[bench]', or leave the peers out with --methods neural_vb",
         )
+
+
+def check_database(problems: Sequence[str], posteriordb: Path | None) -> None:
+    """A wrong path is better found now than after an hour."""
+    if posteriordb is not None and "eight_schools" in problems:
+        references.eight_schools_draws(posteriordb)
+    wanted = [name for name in problems if isinstance(PROBLEMS[name], DatabaseProblem)]
+    if wanted:
+        database.load(wanted[0], database.require(None if posteriordb is None else str(posteriordb)))
 
 
 def run_all(
@@ -45,11 +55,10 @@ def run_all(
 
     Raises:
         MissingDependencyError: a peer is asked for and NumPyro is not installed.
-        DataError: a posteriordb path is given and eight schools' draws are not there.
+        DataError: posteriordb is not where it should be, or not named and wanted.
     """
     check_peers(methods)
-    if posteriordb is not None and "eight_schools" in problems:
-        references.eight_schools_draws(posteriordb)  # a wrong path is better found now than after an hour
+    check_database(problems, posteriordb)
     todo = [(problem, method, seed) for seed in seeds for problem in problems for method in methods]
     failed = 0
     for number, (problem, method, seed) in enumerate(todo, start=1):

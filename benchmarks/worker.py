@@ -19,11 +19,12 @@ def measure(problem_name: str, method: str, seed: int, posteriordb: Path | None 
     """Run, evaluate and describe.
 
     Raises:
-        DataError: a posteriordb path is given and eight schools' draws are not there.
+        DataError: posteriordb's draws are not where they should be.
     """
     problem = PROBLEMS[problem_name]
-    wanted = posteriordb if problem_name == "eight_schools" else None
-    reference_draws = references.eight_schools_draws(wanted) if wanted else None
+    if posteriordb:
+        os.environ[references.POSTERIORDB_VARIABLE] = str(posteriordb)
+    reference_draws = problem.reference_draws(posteriordb) if posteriordb and problem.reference_draws else None
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     run = METHODS[method](problem, seed)
     found = evaluate(problem, run.draw_sets, elbo=run.elbo, reference_draws=reference_draws)

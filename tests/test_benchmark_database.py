@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 import types
@@ -17,6 +18,8 @@ from scipy import stats
 from benchmarks import cli, database
 from benchmarks.database_models import MODELS
 from benchmarks.database_regressions import REGRESSIONS
+from benchmarks.evaluate import evaluate
+from benchmarks.problems import PROBLEMS
 from benchmarks.supports import SUPPORTS, Parameter
 from neural_vb.errors import DataError, MissingDependencyError
 from neural_vb.targets import LogProbTarget
@@ -344,6 +347,19 @@ def test_an_entry_is_read(checkout: Path) -> None:
     np.testing.assert_allclose(found.to_vector({"alpha": [1.0], "beta": [2.0], "sigma": [1.0]}), [[1.0, 2.0, 0.0]])
     with pytest.raises(DataError, match=r"got 'unknown-model'\. Fix: name one of kilpisjarvi_mod-kilpisjarvi"):
         database.load("unknown-model", checkout)
+
+
+def test_a_posterior_of_the_database_is_a_problem(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTERIORDB", str(checkout))
+    problem = dataclasses.replace(PROBLEMS["kilpisjarvi_mod-kilpisjarvi"])  # afresh: it keeps what it has read
+    monkeypatch.setitem(PROBLEMS, problem.name, problem)
+    assert problem.reference_draws is not None
+    draws = problem.reference_draws(checkout)
+    np.testing.assert_allclose(problem.moments().mean, draws.mean(0))
+    np.testing.assert_allclose(problem.to_vector(draws), draws)
+    found = evaluate(problem, [draws], reference_draws=draws)
+    assert found["mean_error"] == found["sw1_reference"] == found["second_moment_error"] == 0.0
+    assert found["sw1_reference_floor"] > 0.0 and problem.size == draws.shape[1]
 
 
 def test_a_missing_checkout_or_client_is_named(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import definitions, exact, metrics, references
-from benchmarks.problems import PROBLEMS
+from benchmarks import database_models, definitions, exact, metrics, references
+from benchmarks.problems import PROBLEMS, DatabaseProblem
 
-NAMES = sorted(PROBLEMS)
+NAMES = sorted(name for name, problem in PROBLEMS.items() if not isinstance(problem, DatabaseProblem))
 NUM_DRAWS = 20_000
 
 
@@ -77,11 +77,35 @@ def test_mode_weights_and_positive_share():
 # Problems.
 
 
+def test_moment_and_correlation_errors():
+    draws = np.array([[1.0, 0.0], [3.0, 2.0]])  # means 2 and 1
+    assert metrics.rms_mean_error(draws, np.array([1.0, 1.0]), np.array([2.0, 1.0])) == pytest.approx(
+        0.5 / math.sqrt(2)
+    )
+    reference = np.array([[1.0, 1.0], [2.0, 0.0], [3.0, 2.0]])  # squares of the first: 1, 4, 9; of the second: 1, 0, 4
+    errors = (5.0 - 14 / 3) ** 2 / np.var([1.0, 4.0, 9.0]), (2.0 - 5 / 3) ** 2 / np.var([1.0, 0.0, 4.0])
+    assert metrics.max_second_moment_error(draws, reference) == pytest.approx(max(errors))
+    assert metrics.max_correlation_error(draws, reference) == pytest.approx(1.0 - 0.5)
+    assert metrics.max_correlation_error(draws[:, :1], reference[:, :1]) == 0.0
+
+
+def test_the_floor_from_halves_is_the_distance_of_exact_draws():
+    rng = np.random.default_rng(0)
+    reference, sd = rng.standard_normal((4_000, 3)), np.ones(3)
+    direct = [
+        metrics.sliced_wasserstein(rng.standard_normal((8_000, 3)), rng.standard_normal((4_000, 3)), sd)
+        for _ in range(30)
+    ]
+    # Halves of one sample scatter about its own floor: a fifth, of which thirty direct pairs know a twentieth.
+    assert metrics.halves_floor(reference, 8_000, sd) == pytest.approx(np.mean(direct), rel=0.2)
+
+
 def test_registry_names_its_rows():
     assert {
         "banana", "ring", "X", "two_modes", "four_modes", "correlated_gaussian_50", "logistic_25", "funnel_10",
         "eight_schools", "avb_eight_schools",
-    } == set(PROBLEMS)  # fmt: skip
+    } == set(NAMES)  # fmt: skip
+    assert set(PROBLEMS) == {*NAMES, *database_models.MODELS} == {*NAMES, *database_models.SIZES}
     assert all(name == problem.name for name, problem in PROBLEMS.items())
 
 

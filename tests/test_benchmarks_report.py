@@ -13,9 +13,9 @@ import pytest
 from benchmarks import bars, cli, references, report, results, runner, worker
 from benchmarks.evaluate import evaluate, mode_shares
 from benchmarks.methods import METHODS, OURS, PEERS, first_number
-from benchmarks.problems import PROBLEMS
+from benchmarks.problems import PROBLEMS, DatabaseProblem
 
-NAMES = sorted(PROBLEMS)
+NAMES = sorted(name for name, problem in PROBLEMS.items() if not isinstance(problem, DatabaseProblem))
 NUM_DRAWS = 20_000
 
 
@@ -179,6 +179,22 @@ def test_missing_numpyro_is_one_line(tmp_path, monkeypatch, capsys):
         "Fix: pip install 'neural_vb[bench]', or leave the peers out with --methods neural_vb\n"
     )
     runner.check_peers([OURS])
+
+
+def test_a_posterior_of_posteriordb_needs_its_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("POSTERIORDB", raising=False)
+    assert cli.main(["run", "--problems", "sblrc-blr", "--methods", OURS, "--out", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "neither --posteriordb nor the environment's POSTERIORDB" in message
+
+
+def test_without_posteriordb_its_posteriors_are_left_out(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.delenv("POSTERIORDB", raising=False)
+    monkeypatch.setattr(runner, "run_all", lambda problems, *rest, **options: asked.append(list(problems)) or 0)
+    assert cli.main(["run", "--out", str(tmp_path)]) == 0
+    assert cli.main(["run", "--out", str(tmp_path), "--posteriordb", str(tmp_path)]) == 0
+    assert asked == [[name for name in PROBLEMS if name in NAMES], list(PROBLEMS)]
 
 
 def test_missing_posteriordb_is_one_line(tmp_path, capsys):
