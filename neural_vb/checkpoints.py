@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from neural_vb import archives, binding, conditional_flows, contrasts, critics, features, networks, samplers
-from neural_vb._types import Parameters, Status, Target
+from neural_vb._types import Array, Parameters, Status, Target
 from neural_vb.avb import Parts
 from neural_vb.errors import FileFormatError
 from neural_vb.training import History
@@ -50,6 +51,39 @@ class Record(NamedTuple):
     seed: int
     notes: tuple[str, ...]
     versions: Mapping[str, str]
+    witness: Array | None = None
+
+
+NUM_WITNESSES = 4
+WITNESS_TOLERANCE = 0.1  # nats
+
+
+def witness(target: WhitenedTarget) -> Array:
+    """log p [N] at fixed points, a standard deviation or so from the centre; it tells targets and data apart."""
+    u = np.random.default_rng(0).standard_normal((NUM_WITNESSES, 1, target.event_size)).astype(np.float32)
+    return np.asarray(target.log_prob(tf.constant(u)), np.float64)[:, 0]
+
+
+def confirm(record: Record, path: str | Path) -> None:
+    """Compare log p with what it was when the posterior was saved, up to a constant.
+
+    Raises:
+        FileFormatError: another target, or other data.
+    """
+    if record.witness is None:
+        return
+    now, then = witness(record.whitened), np.asarray(record.witness)
+    known = np.isfinite(now) & np.isfinite(then)
+    if not known.any():
+        return
+    gap = (now - then)[known]
+    moved = float(np.abs(gap - gap.mean()).max())
+    if moved > WITNESS_TOLERANCE + 1e-3 * np.ptp(then[known]):
+        raise FileFormatError(
+            expected="the target and the data that were fitted",
+            got=f"a log density that differs by up to {moved:.3g} nats from the one saved in {path}",
+            fix="pass the target and the data of the fit, or fit again",
+        )
 
 
 def save(record: Record, path: str | Path) -> None:
@@ -67,6 +101,7 @@ def save(record: Record, path: str | Path) -> None:
         "seed": record.seed,
         "notes": record.notes,
         "versions": record.versions,
+        "witness": witness(record.whitened),
     }
     archives.write(path, KIND, content, PARTS)
 
@@ -101,6 +136,7 @@ def load(path: str | Path, target: Target, *, supplied: Mapping[str, Any] | None
             seed=content["seed"],
             notes=content["notes"],
             versions=content["versions"],
+            witness=content.get("witness"),  # not in older files
         )
 
     return archives.read(path, KIND, PARTS, record, supplied=supplied)

@@ -151,7 +151,7 @@ def load(
     """Read a posterior written by ``Posterior.save``; the target is passed again, as to ``fit``, for it is code.
 
     Raises:
-        FileFormatError: the folder is missing, damaged, or does not fit the target.
+        FileFormatError: the folder is missing, damaged, or was fitted to another target or to other data.
         ConfigurationError: a part of the user's own has to be passed again.
     """
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
@@ -160,6 +160,7 @@ def load(
     dtype = record.versions.get("target_dtype", given.dtype.name)
     if dtype != given.dtype.name and hasattr(given, "with_dtype"):
         record = record._replace(whitened=replace(record.whitened, target=given.with_dtype(tf.as_dtype(dtype))))
+    checkpoints.confirm(record, path)
     parts = replace(record.parts, contrast=_resolve(record.parts.contrast, record.whitened))
     return Posterior(
         parts,

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import neural_vb as nvb
-from neural_vb import binding, features
+from neural_vb import binding, checkpoints, features
 from neural_vb.checkpoints import PARTS
 from neural_vb.errors import ConfigurationError, FileFormatError
 from neural_vb.networks import MLP
@@ -264,6 +264,32 @@ def test_pickles_are_refused(saved: Path, named_arguments: dict[str, Any], whole
         rewrite(saved, lambda arrays: arrays | {"tensor_0": np.array([Exploit()], dtype=object)})
     with pytest.raises(FileFormatError, match=r"unreadable: .*allow_pickle"):
         nvb.load(saved, **named_arguments)
+
+
+def test_other_data_are_named(
+    joint_posterior: nvb.Posterior, joint_data: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    joint_posterior.save(tmp_path / "joint.nvb")
+    joint = joint_posterior.target.joint
+    other = {name: value + 1.0 for name, value in joint_data.items()}
+    with pytest.raises(FileFormatError, match=r"got a log density that differs by up to [0-9.]+ nats .*or fit again"):
+        nvb.load(tmp_path / "joint.nvb", joint, other)
+
+
+def test_a_constant_in_the_log_density_is_no_other_target(tmp_path: Path) -> None:
+    quick().save(tmp_path / "a.nvb")
+    again = nvb.load(tmp_path / "a.nvb", lambda z: normal(z) + 3.0, event_shape=[2])
+    assert again.seed == 0
+    with pytest.raises(FileFormatError, match="the target and the data that were fitted"):
+        nvb.load(tmp_path / "a.nvb", lambda z: normal(z - 0.5), event_shape=[2])
+
+
+def test_a_file_without_witnesses_is_read(tmp_path: Path) -> None:
+    posterior = quick()
+    record = checkpoints.Record(*(getattr(posterior, name) for name in checkpoints.Record._fields if name != "witness"))
+    checkpoints.confirm(record, tmp_path)
+    different = replace(posterior.whitened, target=quick(lambda z: normal(z - 2.0)).target)
+    checkpoints.confirm(record._replace(whitened=different), tmp_path)
 
 
 def test_another_event_size_is_named(saved: Path) -> None:
