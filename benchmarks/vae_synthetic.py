@@ -55,9 +55,9 @@ def models() -> dict[str, Callable[[], tuple[Any, Any]]]:
 
     longer = replace(
         VAE_CONFIG,
-        max_steps=3_000,
-        min_steps=3_000,
-        decay_steps=9_000,
+        max_steps=6_000,
+        min_steps=6_000,
+        decay_steps=18_000,
         batch_size=512,
         sampler_rate=7e-4,
         critic_rate=5e-3,

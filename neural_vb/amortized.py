@@ -338,6 +338,8 @@ AMORTIZED = TrainingConfig(
     critic_rate=1e-3,
     contrast_rate=1e-3,
     max_steps=4_000,
+    min_steps=2_500,
+    decay_steps=2_500,
     ramp_steps=500,
     easy_divergence=0.0,
 )

@@ -129,9 +129,15 @@ def fit(
         trained.status,
         seed,
         derived,
-        examination.notes,
+        (*_about(given), *examination.notes),
         versions(trained.jit_compile, trained_target.dtype),
     )
+
+
+def _about(target: Target) -> tuple[str, ...]:
+    if isinstance(target, JointTarget) and not target.data:
+        return ("no data= was given: these are draws from the joint distribution itself, the prior",)
+    return ()
 
 
 def load(

@@ -144,6 +144,11 @@ def test_a_bad_start_is_named(start: Any, options: dict, kind: type, message: st
         quick(lambda z: normal(z), event_shape=[2], start=start, **options)
 
 
+def test_a_joint_without_data_is_fitted_with_a_note() -> None:
+    joint = tfp.distributions.JointDistributionNamedAutoBatched({"a": tfp.distributions.Normal(1.0, 2.0)})
+    assert "no data= was given" in str(quick(joint, start={"a": 1.0}))
+
+
 def test_draws_on_the_boundary_are_left_out_of_a_start() -> None:
     rng = np.random.default_rng(0)
     draws = rng.exponential(size=(100, 2))
