@@ -12,6 +12,10 @@ from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS, DatabaseProblem
 from benchmarks.references import FLOORS
 
+ALL = "posteriordb"
+DATABASE = [name for name, problem in PROBLEMS.items() if isinstance(problem, DatabaseProblem)]
+OWN = [name for name in PROBLEMS if name not in DATABASE]
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Options of the five commands."""
@@ -20,7 +24,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="make the results that are not there yet, each in a fresh process")
     run.add_argument(
-        "--problems", nargs="+", choices=PROBLEMS, metavar="NAME", help="default: all; posteriordb's need it"
+        "--problems",
+        nargs="+",
+        choices=[*PROBLEMS, ALL],
+        default=OWN,
+        metavar="NAME",
+        help=f"names, or {ALL} for all of it, which --posteriordb must name (default: those that need no files)",
     )
     run.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
     run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -60,8 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(options: argparse.Namespace) -> int:
     if options.command == "run":
         path = references.posteriordb_path(options.posteriordb)
-        own = [name for name, problem in PROBLEMS.items() if not isinstance(problem, DatabaseProblem)]
-        problems = options.problems or (own if path is None else list(PROBLEMS))
+        problems = [name for given in options.problems for name in (DATABASE if given == ALL else [given])]
         failed = runner.run_all(problems, options.methods, options.seeds, out=options.out, posteriordb=path)
         return 1 if failed else 0
     if options.command == "report":

@@ -122,8 +122,8 @@ class Identities(NamedTuple):
     """How far the score s at reference draws u is from its identities, in standard errors.
 
     Attributes:
-        mean: largest |E[s_i]| over i; s_i times the sd of u_i, so that units do not matter.
-        product: largest |E[(u_i - E u_i) s_j] + 1{i = j}| over i and j.
+        mean: largest |E[t_i]| over i, with t = L^T s and L L^T the covariance of u, so that units do not matter.
+        product: largest |E[v_i t_j] + 1{i = j}| over i and j, with v = L^-1 (u - E u).
         error: largest standard error of the products: what could have been seen.
     """
 
@@ -148,8 +148,11 @@ LARGEST_DEVIATION = 5.0  # standard errors; of up to 702 numbers the largest is 
 
 
 def show_identities(path: Path) -> bool:
-    """A line for each model; whether all hold."""
-    good = True
+    """A line for each model; whether all are there and hold."""
+    missing = sorted(set(MODELS) - set(names(path)))
+    if missing:
+        print("not in this checkout: " + ", ".join(missing))
+    good = not missing
     for name in names(path):
         entry = load(name, path)
         found = identities(entry.draws, score(entry, entry.draws))

@@ -24,7 +24,7 @@ from neural_vb._version import __version__
 from neural_vb.avb import as_given
 from neural_vb.errors import ConfigurationError, FileFormatError
 
-SCHEMA = 2
+SCHEMA = 3
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **ratio_losses.RATIO_LOSSES,
     "as_given": as_given,

@@ -26,6 +26,7 @@ from neural_vb.whitening import WhitenedTarget
 
 NUM_POINTS = 64
 NUM_SCORES = 2_048
+BOUNDARY_SHARE = 0.1  # of the draws of a start
 
 
 @quiet_tracing()
@@ -83,7 +84,7 @@ def fit(
     _checks.instance("config", config, TrainingConfig)
     seed, config = _checks.seed(seed), config or TrainingConfig()
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
-    points, num_starts, moments = _start(given, start, seed)
+    points, num_starts, moments, start_notes = _start(given, start, seed)
     with Progress(enabled=progress) as bar:
         bar.stage("check")
         examination = preflight.examine(given, points, seed=seed)
@@ -129,7 +130,7 @@ def fit(
         trained.status,
         seed,
         derived,
-        (*_about(given), *examination.notes),
+        (*_about(given), *start_notes, *examination.notes),
         versions(trained.jit_compile, trained_target.dtype),
     )
 
@@ -188,11 +189,13 @@ class _Start(NamedTuple):
         points: [N, D], at which the target is examined.
         num_starts: of them, from which modes are looked for.
         moments: of the user's draws, when there are some.
+        notes: what to tell the user about them.
     """
 
     points: Array
     num_starts: int = 10
     moments: tuple[Array, Array] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _start(target: Target, start: Any, seed: int) -> _Start:
@@ -217,14 +220,20 @@ def _start(target: Target, start: Any, seed: int) -> _Start:
             expected="a target with `unconstrain` to take start=", got=type(target).__name__, fix="leave start= out"
         )
     z = np.asarray(unconstrain(start), np.float64)
-    inside = np.isfinite(z).all(-1)
-    if inside.mean() <= 0.5:  # a few draws of many round to the boundary
+    # A few draws of many may round to the boundary of the support.
+    outside = np.atleast_1d(np.isinf(z).any(-1))
+    if np.isnan(z).any() or outside.mean() > BOUNDARY_SHARE:
         raise StartError(
             expected="a start inside the support",
             got=f"{int((~np.isfinite(z)).sum())} non-finite unconstrained coordinates",
             fix="move it off the boundary of its support",
         )
-    z = z[inside] if z.ndim == 2 else z
+    notes: tuple[str, ...] = ()
+    if outside.any() and z.ndim == 2:
+        z = z[~outside]
+        notes = (
+            f"{int(outside.sum())} of {len(outside)} draws of start= on the boundary of the support were left out",
+        )
     if z.ndim == 1:
         # At an optimum the gradient is zero: the examination wants points around it too. Only the first is a start.
         return _Start(z + 1e-3 * np.maximum(np.abs(z), 1.0) * points, num_starts=1)
@@ -244,7 +253,7 @@ def _start(target: Target, start: Any, seed: int) -> _Start:
             got="a singular covariance",
             fix="pass more varied draws, or a single point",
         ) from error
-    return _Start(z[:NUM_POINTS], moments=(z.mean(0), scale_tril))
+    return _Start(z[:NUM_POINTS], moments=(z.mean(0), scale_tril), notes=notes)
 
 
 def _refuse_parts(**parts: Any) -> None:

@@ -271,6 +271,14 @@ class Posterior:
     def save(self, path: str | Path) -> None:
         """Write the posterior to a new folder: manifest.json and tensors.npz. The target itself is not written."""
         record = checkpoints.Record(
-            self.parts, self.parameters, self.whitened, self.history, self.status, self.seed, self.notes, self.versions
+            self.parts,
+            self.parameters,
+            self.whitened,
+            self.history,
+            self.status,
+            self.seed,
+            self.notes,
+            self.versions,
+            checkpoints.witness(self.whitened),
         )
         checkpoints.save(record, path)

@@ -83,7 +83,11 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     values, gradients = chosen(points)
     _check_rows(chosen, points, values)
     # An overflow of single precision is no end of the support, but its gradients are what training gets.
-    notes += _check_values(precise, points, precise.values(points), near, labels)
+    exact = precise.values(points)
+    notes += _check_values(precise, points, exact, near, labels)
+    overflows = int((np.isfinite(exact) & ~np.isfinite(values)).sum())
+    if overflows:
+        notes.append(f"log p overflows in {chosen.target.dtype.name} at {overflows} points; such points are skipped.")
     notes += _check_gradients(chosen, points, values, gradients, near, labels)
     _check_tails(precise, points, labels, seed)
     for note in notes:
@@ -225,7 +229,8 @@ def _check_gradients(
     finite = np.isfinite(values)
     # Where log p is astronomically low a gradient may overflow: no draw will be there.
     matters = finite & (values > np.max(values[finite], initial=-np.inf) - NEGLIGIBLE)
-    broken = ~np.isfinite(gradients) & matters[:, np.newaxis]
+    everywhere = ~np.isfinite(gradients) & finite[:, np.newaxis]
+    broken = everywhere & matters[:, np.newaxis]
     if broken[near].any():
         raise GradientError(
             expected="finite gradients wherever log p is finite",
@@ -250,9 +255,10 @@ def _check_gradients(
             got=f"a gradient that is zero at every point in {_listed(labels, flat)}, although log p changes",
             fix="remove tf.round, tf.sign, tf.floor, tf.argmax, integer casts and tf.stop_gradient from their way",
         )
-    if broken.any():
+    if everywhere.any():
+        count = int(everywhere.any(1).sum())
         return [
-            f"the gradient is not finite at {int(broken.any(1).sum())} points far from the start; they are skipped."
+            f"the gradient is not finite at {count} points far from the start or from its values; they are skipped."
         ]
     return []
 

@@ -375,6 +375,10 @@ def test_verify_tells_which_model_does_not_hold(
 ) -> None:
     draws = np.random.default_rng(0).standard_normal((5_000, 3))
     monkeypatch.setattr(database.Entry, "draws", draws)
+    monkeypatch.setattr(database, "score", lambda entry, draws: -draws)
+    assert cli.main(["verify", "--posteriordb", str(checkout)]) == 1
+    assert capsys.readouterr().out.startswith("not in this checkout: arK-arK, ")
+    monkeypatch.setattr(database, "MODELS", {"kilpisjarvi_mod-kilpisjarvi": MODELS["kilpisjarvi_mod-kilpisjarvi"]})
     for factor, code in ((-1.0, 0), (-1.2, 1)):
         monkeypatch.setattr(database, "score", lambda entry, draws, factor=factor: factor * draws)
         assert cli.main(["verify", "--posteriordb", str(checkout)]) == code

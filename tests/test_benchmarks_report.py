@@ -188,13 +188,19 @@ def test_a_posterior_of_posteriordb_needs_its_path(tmp_path, monkeypatch, capsys
     assert message.count("\n") == 1 and "neither --posteriordb nor the environment's POSTERIORDB" in message
 
 
-def test_without_posteriordb_its_posteriors_are_left_out(tmp_path, monkeypatch):
+def test_posteriordb_is_run_when_it_is_asked_for(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.delenv("POSTERIORDB", raising=False)
     monkeypatch.setattr(runner, "run_all", lambda problems, *rest, **options: asked.append(list(problems)) or 0)
-    assert cli.main(["run", "--out", str(tmp_path)]) == 0
-    assert cli.main(["run", "--out", str(tmp_path), "--posteriordb", str(tmp_path)]) == 0
-    assert asked == [[name for name in PROBLEMS if name in NAMES], list(PROBLEMS)]
+    for more in ([], ["--problems", "ring", "posteriordb"]):
+        assert cli.main(["run", "--out", str(tmp_path), "--posteriordb", str(tmp_path), *more]) == 0
+    assert asked[0] == [name for name in PROBLEMS if name in NAMES]
+    assert asked[1] == ["ring", *(name for name in PROBLEMS if name not in NAMES)] and len(asked[1]) == 35
+
+
+def test_a_distance_to_reference_draws_stands_in_for_one_to_exact_draws():
+    run = fake("sblrc-blr", OURS, 0, 1.0, sw1_reference=0.03, sw1_reference_floor=0.02, second_moment_error=0.001)
+    (row,) = report.make_report([run])["metrics"]
+    assert (row["sw1"], row["floor"], row["second_moment_error"], row["mode_error"]) == (0.03, 0.02, 0.001, None)
 
 
 def test_missing_posteriordb_is_one_line(tmp_path, capsys):

@@ -316,12 +316,13 @@ def test_product_critic_is_its_formula() -> None:
     np.testing.assert_allclose(critic(parameters, z, X), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", PRESETS)
-def test_presets_compose(make: Any) -> None:
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("make", [*PRESETS, lambda: avb_flow(ConcatSampler())])
+def test_presets_compose(make: Any, size: int) -> None:
     parts = make().parts
-    parameters = make().initial_parameters(2, X, [0, 1])
+    parameters = make().initial_parameters(size, X, [0, 1])
     found = losses(parts, lambda z, x: -tf.reduce_sum(z**2, -1), parameters, X, num_samples=5, seed=SEED)
-    assert np.isfinite(found.total) and found.draws.shape == (5, 3, 2)
+    assert np.isfinite(found.total) and found.draws.shape == (5, 3, size)
 
 
 @pytest.mark.parametrize("kind", [ConcatSampler, NoiseBasisSampler])

@@ -201,7 +201,9 @@ def test_far_gradients_that_are_not_finite_are_a_note() -> None:
     bad = int((np.linalg.norm(points(2), axis=1) > 25.0).sum())
     found = look(log_prob)
     assert found.finite_fraction == 1.0
-    assert found.notes == (f"the gradient is not finite at {bad} points far from the start; they are skipped.",)
+    assert found.notes == (
+        f"the gradient is not finite at {bad} points far from the start or from its values; they are skipped.",
+    )
 
 
 def test_a_scale_that_overflows_in_the_tails_is_ordinary() -> None:
@@ -222,6 +224,7 @@ def test_an_overflow_of_single_precision_is_no_end_of_the_support() -> None:
     given = {"event_shape": {"theta": [], "sigma": []}, "bijector": {"sigma": tfb.Exp()}}
     found = look(log_prob, **given)
     assert found.target.dtype == tf.float32 and found.finite_fraction < 1.0
+    assert any("log p overflows in float32 at" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ class MomentsAndFlow:
 
     Args:
         sampler: the encoder, with ``moments``.
-        flow: of u given the shape.
+        flow: of u given the shape. The default is a Gaussian for D = 1, where there is nothing to couple.
     """
 
     sampler: Any

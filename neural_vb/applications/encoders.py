@@ -1,4 +1,4 @@
-"""Samplers and contrasts of a variational autoencoder: all functions of the data x [B, X], draws [S, B, D].
+"""Samplers of a variational autoencoder: all functions of the data x [B, X], draws [S, B, D].
 
 Three kinds of sampler:
 

@@ -19,6 +19,7 @@ from neural_vb.applications.encoders import (
     NoiseBasisSampler,
 )
 from neural_vb.avb import Parts, as_given, contrast_density
+from neural_vb.conditional_flows import ConditionalFlow
 from neural_vb.critics import MLPCritic
 from neural_vb.networks import MLP, Network
 
@@ -150,10 +151,11 @@ def avb_adaptive(sampler: Any = None, critic: Critic | None = None) -> Inference
 def avb_flow(sampler: Any = None, critic: Critic | None = None, contrast: Contrast | None = None) -> Inference:
     """Adversarial variational Bayes with a flow on the sampler's moments as contrast, trained on the sampler's draws.
 
-    Pass a ``ConditionalFlow`` as contrast with a sampler whose moments are not known.
+    For a sampler whose moments are not known the flow is of z itself.
     """
     sampler = sampler or NoiseBasisSampler()
-    return Inference(sampler, critic or MLPCritic(), contrast or MomentsAndFlow(sampler))
+    flow = MomentsAndFlow(sampler) if hasattr(sampler, "moments") else ConditionalFlow()
+    return Inference(sampler, critic or MLPCritic(), contrast or flow)
 
 
 def adversarial_autoencoder(sampler: Sampler | None = None, critic: LatentCritic | None = None) -> Inference:
