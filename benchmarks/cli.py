@@ -77,9 +77,9 @@ def _command(options: argparse.Namespace) -> int:
     elif options.command == "floors":
         make_references.show_floors(options.problems, num_pairs=options.pairs, seed=options.seed)
     elif options.command == "verify":
-        return 0 if database.show_identities(database.require(options.posteriordb)) else 1
+        return 0 if database.show_identities(references.require_posteriordb(options.posteriordb)) else 1
     elif options.problem == "logistic_25":
         make_references.show_logistic(options.seed)
     else:
-        make_references.show_eight_schools(references.posteriordb_path(options.posteriordb))
+        make_references.show_eight_schools(options.posteriordb)
     return 0

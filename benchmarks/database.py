@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import arrays, references
+from benchmarks import arrays
 from benchmarks.database_models import MODELS, Model
 from benchmarks.definitions import Array
 from benchmarks.supports import to_vector
@@ -40,15 +40,17 @@ class Entry:
         """Reference draws in unconstrained coordinates [10000, D], float64."""
         return to_vector(self.model.parameters, self.model.from_columns(self.columns))
 
-    def fit_arguments(self) -> tuple[Any, None, dict[str, Any]]:
-        """Target, data and keywords for ``neural_vb.fit``: a log density over named, constrained parameters."""
+    def fit_arguments(self) -> Any:
+        """``FitArguments`` of a log density over named, constrained parameters; imports TensorFlow."""
+        from benchmarks.densities_tf import FitArguments
+
         model, tensors = self.model, arrays.tensorflow()
         bijectors = {each.name: each.bijector() for each in model.parameters}
         keywords = {
             "event_shape": {each.name: each.shape for each in model.parameters},
             "bijector": {name: bijector for name, bijector in bijectors.items() if bijector is not None},
         }
-        return (lambda **values: model.log_prob(tensors, values)), None, keywords
+        return FitArguments(lambda **values: model.log_prob(tensors, values), None, keywords)
 
     def jax_log_prob(self) -> Callable[[Any], Any]:
         """Log density of one unconstrained vector [D], log-Jacobians included."""
@@ -73,8 +75,9 @@ def names(path: Path) -> list[str]:
     return sorted(set(_open(str(path)).posterior_names()) & set(MODELS))
 
 
+@functools.cache
 def load(name: str, path: Path) -> Entry:
-    """One posterior.
+    """One posterior, read once in a process.
 
     Raises:
         DataError: the folder is not posteriordb's, or has no such posterior.
@@ -164,24 +167,6 @@ def show_identities(path: Path) -> bool:
             flush=True,
         )
     return good
-
-
-def require(given: str | None) -> Path:
-    """The checkout that a user named by option or by the environment.
-
-    Raises:
-        DataError: neither is set.
-    """
-    path = references.posteriordb_path(given)
-    if path is None:
-        from neural_vb.errors import DataError
-
-        raise DataError(
-            expected="a checkout of posteriordb",
-            got=f"neither --posteriordb nor the environment's {references.POSTERIORDB_VARIABLE}",
-            fix="git clone https://github.com/stan-dev/posteriordb and name that folder",
-        )
-    return path
 
 
 def score(entry: Entry, draws: Array) -> Array:

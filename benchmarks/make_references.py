@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,21 +73,13 @@ def show_logistic(seed: int) -> None:
     print(f"# NUTS 4 x {NUTS_SAMPLES:,}: mean error {mean_error:.4f} sd, sd error {sd_error:.4f}; {took:.0f} s")
 
 
-def show_eight_schools(posteriordb: Path | None) -> None:
+def show_eight_schools(posteriordb: str | None) -> None:
     """Print the constants of ``neural_vb/_eight_schools.py`` from posteriordb's draws.
 
     Raises:
         DataError: no path is given, or the draws are not there.
     """
-    if posteriordb is None:
-        from neural_vb.errors import DataError
-
-        raise DataError(
-            expected="the folder of posteriordb",
-            got="neither --posteriordb nor POSTERIORDB",
-            fix="git clone https://github.com/stan-dev/posteriordb and name that folder",
-        )
-    z = references.eight_schools_draws(posteriordb)
+    z = references.eight_schools_draws(references.require_posteriordb(posteriordb))
     for name, draws in {"unconstrained": z, **references.eight_schools_theta(z)}.items():
         print(f"{name.upper()}_MEAN = {_constants(draws.mean(axis=0))}")
         print(f"{name.upper()}_SD = {_constants(draws.std(axis=0, ddof=1))}")

@@ -6,7 +6,6 @@ if it has one, an exact sampler.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -265,10 +264,10 @@ _ALL = (
 class DatabaseProblem(Problem):
     """A posterior of posteriordb, whose data and draws are read from the checkout that the environment names."""
 
-    @functools.cached_property
+    @property
     def entry(self) -> database.Entry:
         """With data and draws."""
-        return database.load(self.name, database.require(None))
+        return _entry(self.name)
 
     def fit_arguments(self) -> Any:
         """Target, data and keywords for ``neural_vb.fit``; imports TensorFlow."""
@@ -283,9 +282,13 @@ class DatabaseProblem(Problem):
         return self.entry.to_vector(draws) if isinstance(draws, Mapping) else np.asarray(draws, float)
 
 
+def _entry(name: str) -> database.Entry:
+    return database.load(name, references.require_posteriordb(None))
+
+
 def _from_database(name: str, size: int) -> DatabaseProblem:
     def moments() -> Moments:
-        draws = PROBLEMS[name].entry.draws  # type: ignore[attr-defined]
+        draws = _entry(name).draws
         return Moments(draws.mean(0), draws.std(0, ddof=1))
 
     return DatabaseProblem(

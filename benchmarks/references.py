@@ -75,10 +75,28 @@ def eight_schools_named() -> dict[str, Moments]:
     }
 
 
-def posteriordb_path(given: str | None) -> Path | None:
+def posteriordb_path(given: str | Path | None) -> Path | None:
     """The folder a user named by option or by the environment; None when neither is set."""
     text = given or os.environ.get(POSTERIORDB_VARIABLE)
     return Path(text).expanduser() if text else None
+
+
+def require_posteriordb(given: str | Path | None) -> Path:
+    """As ``posteriordb_path``, where there is no way without it.
+
+    Raises:
+        DataError: neither the option nor the environment names it.
+    """
+    path = posteriordb_path(given)
+    if path is None:
+        from neural_vb.errors import DataError
+
+        raise DataError(
+            expected="a checkout of posteriordb",
+            got=f"neither --posteriordb nor the environment's {POSTERIORDB_VARIABLE}",
+            fix="git clone https://github.com/stan-dev/posteriordb and name that folder",
+        )
+    return path
 
 
 def eight_schools_draws(path: Path) -> Array:

@@ -35,7 +35,7 @@ def check_database(problems: Sequence[str], posteriordb: Path | None) -> None:
         references.eight_schools_draws(posteriordb)
     wanted = [name for name in problems if isinstance(PROBLEMS[name], DatabaseProblem)]
     if wanted:
-        database.load(wanted[0], database.require(None if posteriordb is None else str(posteriordb)))
+        database.load(wanted[0], references.require_posteriordb(posteriordb))
 
 
 def run_all(

@@ -127,12 +127,16 @@ def fit(name: str, latent_size: int, data: StaticMnist, seconds: float, seed: in
     return vae, {"milliseconds_per_step": 1e3 * per_step, "seconds": time.perf_counter() - begin, "curve": curve}
 
 
+def mixed(images: Array) -> Array:
+    """In an order of their own: the file is sorted by digit."""
+    return images[np.random.default_rng(0).permutation(len(images))]
+
+
 def measure(vae: Any, data: StaticMnist, num_images: int, num_temperatures: int, seed: int) -> dict[str, Any]:
     """Bounds and estimates of log p(x) on test images, nats, means with standard errors over images."""
     from neural_vb.applications.ais import AISConfig
 
-    chosen = np.random.default_rng(0).permutation(len(data.test))[:num_images]  # the file is sorted by digit
-    x = data.test[chosen]
+    x = mixed(data.test)[:num_images]
     begin = time.perf_counter()
     found = vae.ais_log_likelihood(x, config=AISConfig(num_temperatures=num_temperatures, num_chains=8), seed=seed)
     seconds = time.perf_counter() - begin
@@ -155,10 +159,10 @@ def picture(vae: Any, data: StaticMnist) -> Any:
     """Draws from the prior, reconstructions and interpolations."""
     from neural_vb.applications import vae_plots
 
-    chosen = np.random.default_rng(0).permutation(len(data.test))  # the file is sorted by digit
+    x = mixed(data.test)
     return {
         "samples": vae_plots.plot_samples(vae, 5, 10, seed=3),
-        "interpolations": vae_plots.plot_interpolations(vae, data.test[chosen[:5]], data.test[chosen[5:10]], seed=3),
+        "interpolations": vae_plots.plot_interpolations(vae, x[:5], x[5:10], seed=3),
     }
 
 

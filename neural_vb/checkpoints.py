@@ -51,7 +51,6 @@ class Record(NamedTuple):
     seed: int
     notes: tuple[str, ...]
     versions: Mapping[str, str]
-    witness: Array
 
 
 NUM_WITNESSES = 64
@@ -64,17 +63,17 @@ def witness(target: WhitenedTarget) -> Array:
     return np.asarray(target.log_prob(tf.constant(u)), np.float64)[:, 0]
 
 
-def confirm(record: Record, path: str | Path) -> None:
-    """Compare log p with what it was when the posterior was saved, up to a constant and to rounding.
+def _confirm(target: WhitenedTarget, then: Array, path: str | Path) -> None:
+    """Compare log p with what it was at the witnesses when the posterior was saved, up to a constant and to rounding.
 
     Raises:
         FileFormatError: another target, or other data.
     """
-    now, then = witness(record.whitened), np.asarray(record.witness)
+    now = witness(target)
     known = np.isfinite(now) & np.isfinite(then)
     gap = (now - then)[known]
     moved = float(np.abs(gap - gap.mean()).max()) if known.any() else 0.0
-    rounding = 1e-6 * (abs(record.whitened.offset) + np.abs(then[known]).max(initial=0.0))
+    rounding = 1e-6 * (abs(target.offset) + np.abs(then[known]).max(initial=0.0))
     unlike = int((np.isfinite(now) != np.isfinite(then)).sum())
     if moved > WITNESS_TOLERANCE + rounding or unlike > NUM_WITNESSES // 8:
         raise FileFormatError(
@@ -100,7 +99,7 @@ def save(record: Record, path: str | Path) -> None:
         "seed": record.seed,
         "notes": record.notes,
         "versions": record.versions,
-        "witness": record.witness,
+        "witness": witness(record.whitened),
     }
     archives.write(path, KIND, content, PARTS)
 
@@ -114,11 +113,12 @@ def load(path: str | Path, target: Target, *, supplied: Mapping[str, Any] | None
         supplied: the user's own parts by role (``sampler``, ``critic``, ``contrast``, ``ratio_loss``).
 
     Raises:
-        FileFormatError: the folder is missing, incomplete, damaged, of an unknown schema or of another event size.
+        FileFormatError: the folder is missing, incomplete, damaged, of an unknown schema or of another event size, or
+            was written for another target or other data.
         ConfigurationError: a part of the user's own has to be passed again.
     """
 
-    def record(content: Mapping[str, Any]) -> Record:
+    def record(content: Mapping[str, Any]) -> tuple[Record, Array]:
         if content["event_size"] != target.event_size:
             raise FileFormatError(
                 expected=f"a posterior of {target.event_size} unconstrained dimensions, like the target's",
@@ -126,16 +126,27 @@ def load(path: str | Path, target: Target, *, supplied: Mapping[str, Any] | None
                 fix="pass the target that was fitted",
             )
         whitening = Whitening(content["shift"], content["scale_tril"])
-        return Record(
+        trained = _as_trained(target, content["versions"])
+        found = Record(
             parts=Parts(*(content[name] for name in ROLES)),
             parameters=tf.nest.map_structure(tf.constant, content["parameters"]),
-            whitened=WhitenedTarget(target, whitening, content["offset"], content["max_score"]),
+            whitened=WhitenedTarget(trained, whitening, content["offset"], content["max_score"]),
             history=History(**content["history"]),
             status=Status(**content["status"]),
             seed=content["seed"],
             notes=content["notes"],
             versions=content["versions"],
-            witness=content["witness"],
         )
+        return found, np.asarray(content["witness"])
 
-    return archives.read(path, KIND, PARTS, record, supplied=supplied)
+    found, then = archives.read(path, KIND, PARTS, record, supplied=supplied)
+    _confirm(found.whitened, then, path)
+    return found
+
+
+def _as_trained(target: Target, versions: Mapping[str, str]) -> Target:
+    """The target in the precision it was trained in."""
+    dtype = versions.get("target_dtype", target.dtype.name)
+    if dtype == target.dtype.name or not hasattr(target, "with_dtype"):
+        return target
+    return target.with_dtype(tf.as_dtype(dtype))

@@ -164,10 +164,6 @@ def load(
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
     own = {"sampler": sampler, "critic": critic, "contrast": contrast, "ratio_loss": ratio_loss}
     record = checkpoints.load(path, given, supplied={name: part for name, part in own.items() if part is not None})
-    dtype = record.versions.get("target_dtype", given.dtype.name)
-    if dtype != given.dtype.name and hasattr(given, "with_dtype"):
-        record = record._replace(whitened=replace(record.whitened, target=given.with_dtype(tf.as_dtype(dtype))))
-    checkpoints.confirm(record, path)
     parts = replace(record.parts, contrast=_resolve(record.parts.contrast, record.whitened))
     return Posterior(
         parts,

@@ -271,14 +271,6 @@ class Posterior:
     def save(self, path: str | Path) -> None:
         """Write the posterior to a new folder: manifest.json and tensors.npz. The target itself is not written."""
         record = checkpoints.Record(
-            self.parts,
-            self.parameters,
-            self.whitened,
-            self.history,
-            self.status,
-            self.seed,
-            self.notes,
-            self.versions,
-            checkpoints.witness(self.whitened),
+            self.parts, self.parameters, self.whitened, self.history, self.status, self.seed, self.notes, self.versions
         )
         checkpoints.save(record, path)

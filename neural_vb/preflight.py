@@ -83,7 +83,7 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     values, gradients = chosen(points)
     _check_rows(chosen, points, values)
     # An overflow of single precision is no end of the support, but its gradients are what training gets.
-    exact = precise.values(points)
+    exact = values if precise is chosen else precise.values(points)
     notes += _check_values(precise, points, exact, near, labels)
     overflows = int((np.isfinite(exact) & ~np.isfinite(values)).sum())
     if overflows:

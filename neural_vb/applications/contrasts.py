@@ -139,8 +139,8 @@ class MomentsAndFlow:
 
     def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
         """{"flow": the flow's}."""
-        first = self.sampler.initial_parameters(base, x_size, seed)
-        seen = _seen(self.sampler.moments(first, tf.zeros([1, x_size])), tf.zeros([1, x_size]))
+        first, x = self.sampler.initial_parameters(base, x_size, seed), tf.zeros([1, x_size])
+        seen = _seen(self.sampler.moments(first, x), x)
         return {"flow": self.flow.initial_parameters(base, seen.shape[-1], seed)}
 
     def __call__(self, parameters: Parameters, x: Tensor) -> MomentsAndFlowDensity:
