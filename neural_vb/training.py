@@ -255,6 +255,7 @@ def train(
     offset: float = 0.0,
     callbacks: Sequence[Callback] = (),
     evaluate: Evaluate | None = None,
+    rests: Callable[[], bool] | None = None,
     warm_start: Mapping[str, float] | None = None,
     jit_compile: bool | None = None,
     state: TrainingState | None = None,
@@ -277,6 +278,7 @@ def train(
         offset: added to every reported ELBO.
         callbacks: called after each window with the step and its metrics; a true value stops the run.
         evaluate: called before them with the averaged parameters; its numbers join the metrics.
+        rests: after each window, whether the rates shall begin to fall; instead of the plateau test.
         warm_start: numbers to keep in the history.
         jit_compile: overrides ``config.jit_compile`` when XLA is known to fail.
         state: of an earlier run, to go on from instead of ``parameters``, which then give the structure alone; its
@@ -316,7 +318,7 @@ def train(
             if any([callback(log.step, metrics) for callback in callbacks]):
                 status = Status("callback", "stopped by a callback", "")
                 break
-            if log.rests():
+            if log.step < log.decay_start and (rests or log.rests)():
                 log.start_decay()
                 status = Status("plateau", "the ELBO estimate rested, then the learning rates fell to zero", "")
     except KeyboardInterrupt:
@@ -356,9 +358,7 @@ class _Log:
         return row
 
     def rests(self) -> bool:
-        """Whether the ELBO estimate has stopped to change, the rates not falling yet."""
-        if self.step >= self.decay_start:
-            return False
+        """Whether the ELBO estimate has stopped to change."""
         if self.step < self.config.min_steps:
             divergence = 0.5 * self.rows[-1]["elbo_variance"]
             return bool(divergence * self.config.min_steps < self.config.easy_divergence * self.step)

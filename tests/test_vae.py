@@ -180,8 +180,39 @@ def test_slices_of_data_and_draws_do_not_show(small: VAE) -> None:
 def test_the_same_seed_gives_the_same_fit_and_another_one_another(small: VAE) -> None:
     again = fit_vae(IMAGES, latent_size=2, inference=avb_adaptive(), seed=3, **SMALL)
     other = fit_vae(IMAGES, latent_size=2, inference=avb_adaptive(), seed=4, **SMALL)
-    np.testing.assert_array_equal(again.elbo(IMAGES), small.elbo(IMAGES))  # validation changes nothing
+    for after, before in zip(again.state, small.state, strict=True):
+        np.testing.assert_array_equal(after, before)  # validation chooses among the windows, and changes none
     assert (again.elbo(IMAGES) != other.elbo(IMAGES)).all()
+
+
+def test_held_out_data_choose_the_window() -> None:
+    """Ten images are learnt by heart in a few hundred steps: the bound of others rises, then falls."""
+    seen: list[float] = []
+    options = SMALL | {"config": dataclasses.replace(BRIEF, max_steps=2_000, decay_steps=400, target_rate=1e-2)}
+    vae = fit_vae(
+        IMAGES[:10],
+        latent_size=2,
+        inference=gaussian(),
+        validation=IMAGES[10:],
+        patience=8,
+        callbacks=[lambda step, metrics: seen.append(metrics["validation_bound"])],
+        **options,
+    )
+    best = int(np.argmax(seen))
+    assert vae.history.decay_start == 20 * (best + 9)  # eight windows without a better one
+    assert (
+        vae.steps == vae.history.decay_start + np.clip(vae.history.decay_start, 200, 400)
+        and vae.status.reason == "plateau"
+    )
+    assert seen[-1] < seen[best] - 0.05
+    assert abs(vae.iwae_bound(IMAGES[10:], 16).mean() - seen[best]) < 0.05
+
+
+def test_patience_needs_held_out_data() -> None:
+    with pytest.raises(ConfigurationError, match="Expected validation data beside patience"):
+        fit_vae(IMAGES, latent_size=2, patience=3, **SMALL)
+    with pytest.raises(ConfigurationError, match="Expected patience as a whole number"):
+        fit_vae(IMAGES, latent_size=2, validation=IMAGES[:9], patience=0, **SMALL)
 
 
 def test_held_out_elbo_after_each_window() -> None:

@@ -6,7 +6,7 @@ Geiger, arXiv 1701.04722, Algorithm 1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from neural_vb.applications.autoencoder import VAE, load_vae
 from neural_vb.applications.decoders import Bernoulli, Decoder, Likelihood
 from neural_vb.applications.inference import Inference, avb_flow
 from neural_vb.applications.vae_data import rows, source
-from neural_vb.applications.vae_evaluation import Evaluation
+from neural_vb.applications.vae_evaluation import Evaluation, log_mean_exp
 from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError
 from neural_vb.networks import MLP, Network
@@ -41,6 +41,10 @@ VAE_CONFIG = TrainingConfig(
 )
 
 
+NUM_WEIGHTS = 16  # behind the held-out bound
+NUM_MOMENTS = 64
+
+
 @quiet_tracing()
 def fit_vae(
     x: Any,
@@ -52,6 +56,7 @@ def fit_vae(
     config: TrainingConfig | None = None,
     draws_per_point: int = 1,
     validation: Any = None,
+    patience: int | None = None,
     start: VAE | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -67,7 +72,11 @@ def fit_vae(
         inference: default ``avb_flow()``; see :mod:`.inference` for the others.
         config: training constants; ``batch_size`` counts pairs of data point and draw.
         draws_per_point: draws of z for each data point of a minibatch.
-        validation: [M, ...], held out; its ELBO is taken after every window, as ``metrics["validation_elbo"]``.
+        validation: [M, ...], held out: after every window ``metrics`` have its ELBO, "validation_elbo", and a bound on
+            its log-likelihood that does not trust the critic, "validation_bound" (``iwae_bound`` with 16 draws). The
+            parameters of the window with the best bound are returned.
+        patience: windows without a better bound after which the rates begin to fall, and the fit to end; default: the
+            plateau test on the ELBO of the training data.
         start: an earlier fit with the same parts, to go on from exactly where it stopped: its steps count among those
             of ``config``, and a run that was interrupted before its rates fell ends as if it had not been.
         seed: of all random numbers.
@@ -94,6 +103,14 @@ def fit_vae(
     data = source(x, likelihood, batch_size=config.batch_size // draws_per_point, seed=seeds[0])
     model = Decoder(latent_size, int(np.prod(data.shape)), decoder or MLP((64, 64, 64)), likelihood)
     held_out = None if validation is None else rows(validation, likelihood, shape=data.shape, name="validation")
+    if patience is not None:
+        _checks.whole("patience", patience)
+        if held_out is None:
+            raise ConfigurationError(
+                expected="validation data beside patience",
+                got="none",
+                fix="pass validation=, rows that are held out of x, or leave patience out",
+            )
     parts = inference.parts
     if start is None:
         first = tf.constant(data.stream(0, 1)[0])
@@ -102,7 +119,9 @@ def fit_vae(
     else:
         _check_start(start, inference, model, data.shape, config)
         parameters = start.parameters
-    elbos: list[float] = []
+    watch = None if held_out is None else _HeldOut(Evaluation(parts, model), held_out, seeds[0], patience)
+    if watch is not None and start is not None:
+        watch.keep(tf.nest.map_structure(tf.constant, start.parameters))
     with Progress(enabled=progress) as bar:
         bar.stage("compile")
         trained = train(
@@ -113,16 +132,18 @@ def fit_vae(
             seed=seeds[4],
             stream=data.stream,
             callbacks=(bar.window, *callbacks),
-            evaluate=None if held_out is None else _held_out(Evaluation(parts, model), held_out, elbos, seeds[0]),
+            evaluate=watch,
+            rests=None if watch is None or patience is None else watch.rests,
             state=None if start is None else TrainingState(*map(tf.constant, start.state)),
         )
+    best = trained.parameters if watch is None or watch.best is None else watch.best
     return VAE(
         model,
         inference,
-        tf.nest.map_structure(np.asarray, trained.parameters),
+        tf.nest.map_structure(np.asarray, best),
         data.shape,
         trained.history,
-        np.array(elbos),
+        np.array([] if watch is None else watch.elbos),
         trained.status,
         TrainingState(*map(np.asarray, trained.state)),
         int(seed),
@@ -130,16 +151,35 @@ def fit_vae(
     )
 
 
-def _held_out(
-    evaluation: Evaluation, x: Array, elbos: list[float], seed: int
-) -> Callable[[Parameters], Mapping[str, float]]:
-    """The ELBO of held-out data at given parameters, with the same noise each time; also appended to ``elbos``."""
+class _HeldOut:
+    """What held-out data say after each window, with the same noise each time; keeps the best parameters.
 
-    def evaluate(parameters: Parameters) -> Mapping[str, float]:
-        elbos.append(float(evaluation.elbo(parameters, x.astype(np.float32), 1, seed).mean()))
-        return {"validation_elbo": elbos[-1]}
+    Encoders overfit long before decoders do: what fits the training data best is not what is wanted.
+    """
 
-    return evaluate
+    def __init__(self, evaluation: Evaluation, x: Array, seed: int, patience: int | None) -> None:
+        self.evaluation, self.x, self.seed, self.patience = evaluation, x.astype(np.float32), seed, patience
+        self.elbos: list[float] = []
+        self.best: Parameters | None = None
+        self.best_bound, self.waited = -np.inf, 0
+
+    def __call__(self, parameters: Parameters) -> Mapping[str, float]:
+        self.elbos.append(float(self.evaluation.elbo(parameters, self.x, 1, self.seed).mean()))
+        return {"validation_elbo": self.elbos[-1], "validation_bound": self.keep(parameters)}
+
+    def keep(self, parameters: Parameters) -> float:
+        """The bound at these parameters, which are kept if it is the best so far."""
+        weights = self.evaluation.importance(parameters, self.x, NUM_WEIGHTS, self.seed, num_moments=NUM_MOMENTS)
+        bound = float(log_mean_exp(weights).mean())
+        if bound > self.best_bound:
+            self.best, self.best_bound, self.waited = parameters, bound, 0
+        else:
+            self.waited += 1
+        return bound
+
+    def rests(self) -> bool:
+        """Whether patience is at its end."""
+        return self.patience is not None and self.waited >= self.patience
 
 
 def _check_start(
