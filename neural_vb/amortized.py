@@ -3,149 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import _checks, archives, checkpoints, critics, density_training, mixtures, ratio_losses
-from neural_vb._types import Array, Critic, Parameters, RatioLoss, Sampler, Status, Tensor
+from neural_vb import _checks, critics, density_training, mixtures, ratio_losses
+from neural_vb._types import Array, Critic, Parameters, RatioLoss, Sampler, Tensor
+from neural_vb.amortized_posterior import AmortizedPosterior
 from neural_vb.avb import Parts
-from neural_vb.binding import bind
-from neural_vb.compilation import Compiled, quiet_tracing
+from neural_vb.compilation import quiet_tracing
 from neural_vb.conditional_flows import ConditionalFlow, FlowSampler, MixtureNetwork
-from neural_vb.errors import FileFormatError
 from neural_vb.families import JointFamily
 from neural_vb.features import Features
 from neural_vb.networks import MLP, AffineAndMLP, Network
-from neural_vb.posterior import Posterior
 from neural_vb.progress import Progress
 from neural_vb.provenance import versions
-from neural_vb.training import Callback, History, TrainingConfig, train
+from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.whitening import WhitenedTarget, Whitening
-
-KIND = "amortised posterior"
-
-
-@dataclass(frozen=True, eq=False)
-class AmortizedPosterior:
-    """q(z | x) ≈ p(z | x) for every data set x of the shape given: draws for a new one cost one pass of a network.
-
-    Attributes:
-        family: the joint distribution, as a target for every data set.
-        parts: sampler, critic, contrast and ratio loss; all take x.
-        parameters: theirs, averaged over the last training steps.
-        whitening: of the unconstrained latent vector, by the prior.
-        max_score: bound on the gradient of one draw, for refinement.
-        history: metrics of the adversarial steps.
-        log_density: mean log r(z | x) of each window of the maximum-likelihood steps before, nats.
-        status: how training ended.
-        seed: of the fit.
-        versions: library versions, device and mode.
-        notes: what a reader should know of the fit.
-    """
-
-    family: JointFamily
-    parts: Parts
-    parameters: Parameters = field(repr=False)
-    whitening: Whitening = field(repr=False)
-    max_score: float
-    history: History = field(repr=False)
-    log_density: Array = field(repr=False)
-    status: Status
-    seed: int
-    versions: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @quiet_tracing()
-    def sample(self, data: Mapping[str, Any], num_draws: int = 1_000, seed: int = 0) -> dict[str, Array]:
-        """Draws for a batch of data sets: name -> [B, *event] in, name -> [num_draws, B, *event] out.
-
-        Raises:
-            DataError: the data do not have the joint's shapes, or are not finite.
-        """
-        x = self.family.flatten(data)
-        z = self._draw(self.parameters["sampler"], tf.constant(x), tf.constant(num_draws), tf.constant([seed, 0]))
-        draws = self._constrain(tf.reshape(z, [-1, self.family.event_size]))
-        return {name: np.asarray(v).reshape(num_draws, len(x), *v.shape[1:]) for name, v in draws.items()}
-
-    @cached_property
-    def _draw(self) -> Compiled:
-        def draw(parameters: Parameters, x: Tensor, num_draws: Tensor, seed: Tensor) -> Tensor:
-            return self.whitening.to_z(self.parts.sampler(parameters, num_draws, self.parts.features(x), seed).z)
-
-        return Compiled(draw, jit_compile=False)  # sizes vary from call to call
-
-    @cached_property
-    def _constrain(self) -> Compiled:
-        return Compiled(lambda z: self.family.constrain(tf.cast(z, self.family.dtype)), jit_compile=False)
-
-    @quiet_tracing()
-    def condition(self, data: Mapping[str, Any]) -> Any:
-        """The :class:`Posterior` of one data set, name -> [*event]; a tuple of them for a batch, name -> [B, *event].
-
-        ``fit(joint, data, start=posterior.sample(1_000))`` refines it: a sampler for this data set alone, that starts
-        near the amortised draws.
-        """
-        shapes = self.family.data_shapes
-        single = all(np.ndim(data[name]) == len(shape) for name, shape in shapes.items() if name in data)
-        batch = {name: np.asarray(value)[np.newaxis] for name, value in data.items()} if single else data
-        x = self.family.flatten(batch)
-        found = tuple(
-            self._posterior({name: np.asarray(value)[i] for name, value in batch.items()}, x[i : i + 1])
-            for i in range(len(x))
-        )
-        return found[0] if single else found
-
-    def _posterior(self, data: Mapping[str, Array], x: Array) -> Posterior:
-        target = self.family.at(data)
-        return Posterior(
-            bind(self.parts, x),
-            self.parameters,
-            WhitenedTarget(target, self.whitening, 0.0, self.max_score),
-            self.history,
-            self.status,
-            self.seed,
-            notes=("amortised: trained on many data sets, not on this one", *self.notes),
-            versions=self.versions,
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write it to a new folder ``path``; :func:`load_amortized` reads it.
-
-        Raises:
-            ConfigurationError: something exists there already, or it cannot be written.
-        """
-        content = {
-            "observed": self.family.observed,
-            "event_size": self.family.event_size,
-            "shapes": self.family.data_shapes,
-            **{name: getattr(self.parts, name) for name in (*checkpoints.ROLES, "features")},
-            "parameters": self.parameters,
-            "shift": self.whitening.shift,
-            "scale_tril": self.whitening.scale_tril,
-            "max_score": self.max_score,
-            "history": vars(self.history),
-            "log_density": self.log_density,
-            "status": self.status._asdict(),
-            "seed": self.seed,
-            "versions": self.versions,
-            "notes": self.notes,
-        }
-        archives.write(path, KIND, content, checkpoints.PARTS)
-
-    def __str__(self) -> str:
-        shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.family.data_shapes.items())
-        lines = [
-            f"Amortised posterior of {self.family.event_size} unconstrained dimensions, given {shapes}",
-            f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",
-            *self.notes,
-            "Accuracy: not assessed; nvb.diagnostics.sbc ranks simulated truths among the draws",
-        ]
-        return "\n".join(lines)
 
 
 @quiet_tracing()
@@ -278,50 +153,6 @@ def fit_amortized(
         versions(trained.jit_compile, family.dtype),
         notes,
     )
-
-
-def load_amortized(
-    path: str | Path,
-    joint: Any,
-    *,
-    sampler: Sampler | None = None,
-    critic: Critic | None = None,
-    contrast: ConditionalFlow | None = None,
-    ratio_loss: RatioLoss | None = None,
-    features: Features | None = None,
-) -> AmortizedPosterior:
-    """Read what ``AmortizedPosterior.save`` wrote; the joint is passed again, for it is code.
-
-    Raises:
-        FileFormatError: the folder is missing, damaged, or does not fit the joint.
-        ConfigurationError: a part of the user's own has to be passed again.
-    """
-
-    def build(content: Mapping[str, Any]) -> AmortizedPosterior:
-        family = JointFamily(joint, content["observed"])
-        if family.event_size != content["event_size"] or family.data_shapes != content["shapes"]:
-            raise FileFormatError(
-                expected=f"an amortised posterior of {family.event_size} unconstrained dimensions, data "
-                f"{family.data_shapes}",
-                got=f"one of {content['event_size']}, data {content['shapes']}, in {path}",
-                fix="pass the joint that was fitted",
-            )
-        return AmortizedPosterior(
-            family,
-            Parts(*(content[name] for name in (*checkpoints.ROLES, "features"))),
-            tf.nest.map_structure(tf.constant, content["parameters"]),
-            Whitening(content["shift"], content["scale_tril"]),
-            content["max_score"],
-            History(**content["history"]),
-            content["log_density"],
-            Status(**content["status"]),
-            content["seed"],
-            content["versions"],
-            tuple(content.get("notes", ())),
-        )
-
-    own = dict(sampler=sampler, critic=critic, contrast=contrast, ratio_loss=ratio_loss, features=features)
-    return archives.read(path, KIND, checkpoints.PARTS, build, supplied=own)
 
 
 FLOW = ConditionalFlow(
