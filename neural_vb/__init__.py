@@ -50,20 +50,21 @@ if TYPE_CHECKING:
         targets,
     )
     from neural_vb._types import Proposal
-    from neural_vb.amortized import AmortizedPosterior, fit_amortized, load_amortized
+    from neural_vb.amortized import fit_amortized
+    from neural_vb.amortized_posterior import AmortizedPosterior, load_amortized
     from neural_vb.fitting import fit, load
     from neural_vb.posterior import Posterior
     from neural_vb.training import TrainingConfig
 
 _HOMES = {
-    "AmortizedPosterior": "amortized",
+    "AmortizedPosterior": "amortized_posterior",
     "Posterior": "posterior",
     "Proposal": "_types",
     "TrainingConfig": "training",
     "fit": "fitting",
     "fit_amortized": "amortized",
     "load": "fitting",
-    "load_amortized": "amortized",
+    "load_amortized": "amortized_posterior",
 }
 
 __all__ = [

@@ -106,6 +106,8 @@ class Stream(enum.IntEnum):
     CONTRAST = 2
     ELBO = 3
     PARTICLES = 4
+    TUNING = 5
+    POLISH = 6
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

@@ -8,16 +8,13 @@ Hamiltonian moves. Compiled as one XLA loop with one copy of the gradient, which
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from neural_vb._types import Seed, Tensor
+from neural_vb.hamiltonian import Points, ValueAndGradient, propose
 from neural_vb.mixtures import fold_in, normal
-
-ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
-
 
 SCALE = 1.5
 _STRIDE = 1_024  # random streams of a stage: more than its moves
@@ -47,22 +44,16 @@ class Start(NamedTuple):
     """Where particles begin, made outside the compiled loop: XLA would compile a second copy of the density for it.
 
     Attributes:
-        u: [N, D] from N(0, scale^2 I).
-        log_prob: [N].
-        gradient: [N, D].
+        points: [N, D] from N(0, scale^2 I).
         uniforms: [max_stages], for systematic resampling.
     """
 
-    u: Tensor
-    log_prob: Tensor
-    gradient: Tensor
+    points: Points
     uniforms: Tensor
 
 
 class _State(NamedTuple):
-    u: Tensor
-    log_prob: Tensor
-    gradient: Tensor
+    points: Points
     beta: Tensor
     step_size: Tensor
     log_evidence: Tensor
@@ -82,7 +73,7 @@ def start(
     """``num_particles`` draws from N(0, scale^2 I) in D = ``event_size`` dimensions, for ``sample``."""
     u = scale * normal([num_particles], event_size, seed)
     uniforms = tf.random.stateless_uniform([max_stages], fold_in(seed, 1), alg="philox")
-    return Start(u, *value_and_gradient(u), uniforms)
+    return Start(Points(u, *value_and_gradient(u)), uniforms)
 
 
 def sample(
@@ -108,7 +99,7 @@ def sample(
         num_leapfrog: most leapfrog steps per transition; the number is drawn anew each time.
         num_final_moves: transitions at beta = 1.
     """
-    num_particles, event_size = start.u.shape
+    num_particles, event_size = start.points.u.shape
     max_stages = start.uniforms.shape[0]
     log_size = math.log(num_particles)
     constant = event_size * (0.5 * math.log(2.0 * math.pi) + math.log(scale))
@@ -142,39 +133,28 @@ def sample(
         shortest = (num_leapfrog + 1) // 2
         length = shortest + tf.cast(uniform[-1] * (num_leapfrog + 1 - shortest), tf.int32)
 
-        def force(u: Tensor, gradient: Tensor) -> Tensor:
-            return beta * gradient - (1.0 - beta) * u / scale**2
+        def tempered(points: Points) -> tuple[Tensor, Tensor]:
+            value = beta * points.log_prob + (1.0 - beta) * log_start(points.u)
+            return value, beta * points.gradient - (1.0 - beta) * points.u / scale**2
 
-        def leapfrog(
-            i: Tensor, u: Tensor, p: Tensor, log_prob: Tensor, gradient: Tensor
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-            p += 0.5 * state.step_size * force(u, gradient)
-            u += state.step_size * p
-            log_prob, gradient = value_and_gradient(u)
-            p += 0.5 * state.step_size * force(u, gradient)
-            return i + 1, u, p, log_prob, gradient
-
-        start = (tf.constant(0), state.u, momentum, state.log_prob, state.gradient)
-        _, u, p, log_prob, gradient = tf.while_loop(lambda i, *_: i < length, leapfrog, start)
-
-        def energy(u: Tensor, log_prob: Tensor, p: Tensor) -> Tensor:
-            tempered = beta * log_prob + (1.0 - beta) * log_start(u)
-            return tempered - 0.5 * tf.reduce_sum(p**2, -1)
-
-        log_ratio = energy(u, log_prob, p) - energy(state.u, state.log_prob, momentum)
-        log_ratio = tf.where(tf.math.is_finite(log_ratio), log_ratio, -math.inf)
+        end, log_ratio = propose(
+            value_and_gradient,
+            state.points,
+            momentum,
+            step=state.step_size,
+            num_leapfrog=length,
+            tempered=tempered,
+        )
         accepted = tf.math.log(accept) < log_ratio
         acceptance = tf.reduce_mean(tf.exp(tf.minimum(log_ratio, 0.0)))
         return state._replace(
-            u=tf.where(accepted[:, None], u, state.u),
-            log_prob=tf.where(accepted, log_prob, state.log_prob),
-            gradient=tf.where(accepted[:, None], gradient, state.gradient),
+            points=end.where(accepted, state.points),
             step_size=state.step_size * tf.exp(0.5 * (acceptance - 0.8)),
             acceptance=acceptance,
         )
 
     def stage(state: _State) -> _State:
-        increments = state.log_prob - log_start(state.u)
+        increments = state.points.log_prob - log_start(state.points.u)
         beta = next_beta(increments, state.beta)
         log_weights = (beta - state.beta) * increments
         total = tf.reduce_logsumexp(log_weights)
@@ -183,9 +163,7 @@ def sample(
         ancestors = tf.searchsorted(tf.cumsum(tf.exp(log_weights - total)), positions)
         ancestors = tf.minimum(ancestors, num_particles - 1)
         state = state._replace(
-            u=tf.gather(state.u, ancestors),
-            log_prob=tf.gather(state.log_prob, ancestors),
-            gradient=tf.gather(state.gradient, ancestors),
+            points=Points(*(tf.gather(part, ancestors) for part in state.points)),
             beta=beta,
             log_evidence=state.log_evidence + total - log_size,
             stage=state.stage + 1,
@@ -198,8 +176,8 @@ def sample(
         return tf.while_loop(lambda i, _: i < moves, move, (tf.constant(0), state))[1]
 
     step_size = tf.constant(0.5 * min(1.0, event_size**-0.25))
-    first = _State(*start[:3], tf.zeros([]), step_size, tf.zeros([]), tf.constant(0), tf.zeros([]))
+    first = _State(start.points, tf.zeros([]), step_size, tf.zeros([]), tf.constant(0), tf.zeros([]))
     (end,) = tf.while_loop(
         lambda state: (state.beta < 1.0) & (state.stage < max_stages), lambda state: (stage(state),), (first,)
     )
-    return Particles(end.u, end.log_prob, end.log_evidence, end.stage, end.acceptance, end.beta)
+    return Particles(end.points.u, end.points.log_prob, end.log_evidence, end.stage, end.acceptance, end.beta)

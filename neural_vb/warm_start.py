@@ -281,7 +281,7 @@ class _Runner:
                 tf.constant(top, tf.float64),
             )
             start = self._start(coordinates, seed)
-            if not self._rises(top, start.log_prob):
+            if not self._rises(top, start.points.log_prob):
                 break
         particles = self.compiled(start, *coordinates, seed)
         self.rounds += 1

@@ -78,14 +78,17 @@ class WhitenedTarget:
         log_prob = tf.cast(self.target.log_prob(z, x), tf.float64)
         return tf.cast(log_prob + (self.whitening.log_det - self.offset), tf.float32)
 
-    def value_and_gradient(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, D] -> ([N], [N, D]); -inf and a zero gradient where either is not finite."""
+    def value_and_gradient(self, u: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[S, B, D] -> ([S, B], [S, B, D]), or [N, D] -> ([N], [N, D]) for one data set.
+
+        -inf and a zero gradient where either is not finite.
+        """
         with tf.GradientTape() as tape:
             tape.watch(u)
-            log_prob = self.log_prob(u[:, tf.newaxis])[:, 0]
+            log_prob = self.log_prob(u[:, tf.newaxis])[:, 0] if len(u.shape) == 2 else self.log_prob(u, x)
         gradient = tape.gradient(log_prob, u)
         usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
-        return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
+        return tf.where(usable, log_prob, -np.inf), tf.where(usable[..., tf.newaxis], gradient, 0.0)
 
     def constrain(self, u: Tensor) -> Draws:
         """[..., D] -> structure of draws."""

@@ -212,3 +212,21 @@ def test_a_conditioned_posterior_is_loaded_like_any_other(
     for name, value in posterior.sample(20, seed=3).items():
         np.testing.assert_array_equal(again.sample(20, seed=3)[name], value)
     assert again.elbo == posterior.elbo
+
+
+def test_transitions_take_what_the_sampler_got_wrong(fitted: AmortizedPosterior, data: dict) -> None:
+    """On every one of forty data sets within Monte Carlo error, where draws of the sampler alone are not."""
+    mean, sd = exact(data["y"])
+
+    def errors(num_transitions: int) -> np.ndarray:
+        z = (fitted.sample(data, 2_000, seed=1, num_transitions=num_transitions)["mu"] - mean) / sd
+        return np.abs([z.mean(0), ((z**2).mean(0) - 1.0) / np.sqrt(2.0)]).max(1) * np.sqrt(2_000)
+
+    assert errors(0).min() > 5.0
+    assert errors(50).max() < 4.5  # 80 numbers: 5e-4
+
+
+@pytest.mark.parametrize("wrong", [{"num_transitions": -1}, {"num_draws": 0}, {"seed": 0.5}])
+def test_options_of_sample_are_checked(fitted: AmortizedPosterior, data: dict, wrong: dict) -> None:
+    with pytest.raises(nvb.ConfigurationError, match=f"Expected {next(iter(wrong))} as a whole number"):
+        fitted.sample(data, **wrong)
