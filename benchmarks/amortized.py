@@ -1,12 +1,15 @@
 """Amortised posteriors on simulated tasks: ``python -m benchmarks.amortized [--tasks ...] [--out FILE]``.
 
 For tasks with a Gaussian posterior: errors of means and sds against the closed form over many data sets. For others:
-the classifier two-sample test against exact draws, .5 is best. For all: simulation-based calibration.
+the classifier two-sample test against exact draws, .5 is best. For all: simulation-based calibration. The last two for
+draws of the sampler alone, and for draws after 50 and 200 Hamiltonian transitions each.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -23,6 +26,7 @@ from benchmarks.simulation_tasks import TASKS, Task
 NUM_GAUSSIAN = 200
 NUM_CLASSIFIER = 10
 NUM_DRAWS = 4_000
+TRANSITIONS = (0, 50, 200)  # of the draws that are calibrated and classified
 NUM_PIECES = 5  # so many times as many draws for moments: the error of a mean of 20,000 is .007 sd
 CLASSIFIER_DRAWS = 2_000
 SHORT = nvb.TrainingConfig(max_steps=400, min_steps=400, decay_steps=400)
@@ -51,18 +55,23 @@ def gaussian_errors(task: Task, fitted: nvb.AmortizedPosterior, seed: int) -> di
 def classifier_scores(task: Task, fitted: nvb.AmortizedPosterior, seed: int, refine: bool) -> dict[str, float]:
     """Mean accuracy of a classifier between exact draws and ours over data sets; after refinement too, if asked."""
     _, data = task.simulate(NUM_CLASSIFIER, seed)
-    scores: dict[str, list[float]] = {"c2st": [], **({name: [] for name in REFINEMENTS} if refine else {})}
+    scores: dict[str, list[float]] = collections.defaultdict(list)
     for index in range(NUM_CLASSIFIER):
         one = {name: value[index] for name, value in data.items()}
         exact = as_matrix(task, task.reference(one, CLASSIFIER_DRAWS, seed + 1), 1)
-        posterior = fitted.condition(one)
-        candidates = {"c2st": posterior}
+        batch = {name: value[np.newaxis] for name, value in one.items()}
+        candidates = {
+            f"c2st_{num}": as_matrix(task, fitted.sample(batch, CLASSIFIER_DRAWS, seed + 2, num_transitions=num), 2)[
+                :, 0
+            ]
+            for num in TRANSITIONS
+        }
         if refine:
-            start = posterior.sample(1_000, seed=seed)
+            start = fitted.condition(one).sample(1_000, seed=seed)
             for name, config in REFINEMENTS.items():
-                candidates[name] = nvb.fit(task.joint(), one, start=start, config=config, seed=seed, progress=False)
-        for name, candidate in candidates.items():
-            ours = as_matrix(task, candidate.sample(CLASSIFIER_DRAWS, seed=seed + 2), 1)
+                refined = nvb.fit(task.joint(), one, start=start, config=config, seed=seed, progress=False)
+                candidates[name] = as_matrix(task, refined.sample(CLASSIFIER_DRAWS, seed=seed + 2), 1)
+        for name, ours in candidates.items():
             scores[name].append(c2st(exact, ours, seed=seed))
             print(f"{task.name}: data set {index + 1}, {name} {scores[name][-1]:.3f}", flush=True)
     return {name: float(np.mean(values)) for name, values in scores.items()}
@@ -80,10 +89,18 @@ def run(name: str, seed: int, refine: bool) -> dict[str, Any]:
         row |= gaussian_errors(task, fitted, seed + 1)
     else:
         row |= classifier_scores(task, fitted, seed + 1, refine)
-    calibration = nvb.diagnostics.sbc(
-        task.joint(), fitted.sample, observed=task.observed, num_simulations=500, seed=seed + 3, progress=False
-    )
-    return row | {"sbc_pvalue": calibration.pvalue, "sbc_pvalues": calibration.pvalues()}
+    for num_transitions in TRANSITIONS:
+        calibration = nvb.diagnostics.sbc(
+            task.joint(),
+            functools.partial(fitted.sample, num_transitions=num_transitions),
+            observed=task.observed,
+            num_simulations=500,
+            seed=seed + 3,
+            progress=False,
+        )
+        row[f"sbc_pvalue_{num_transitions}"] = calibration.pvalue
+        row[f"sbc_pvalues_{num_transitions}"] = calibration.pvalues()
+    return row
 
 
 def main() -> None:

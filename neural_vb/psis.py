@@ -10,6 +10,8 @@ import numpy as np
 from neural_vb._types import Array
 from neural_vb.errors import MissingDependencyError
 
+USABLE = 0.7  # largest k-hat at which importance estimates from some thousand draws are usable
+
 
 class SmoothedWeights(NamedTuple):
     """Normalised log weights [S] and the Pareto shape k-hat of their tail."""
@@ -34,10 +36,36 @@ def smooth(log_ratios: Array) -> SmoothedWeights:
     finite = np.isfinite(log_ratios)
     if finite.sum() < 25:
         return SmoothedWeights(np.where(finite, -np.log(max(finite.sum(), 1)), -np.inf), np.inf)
-    weights, pareto_k = _psislw()(log_ratios[finite])
+    with np.errstate(over="ignore"):  # ArviZ: a hopeless fit of the tail among others has the weight 1 / inf
+        weights, pareto_k = _psislw()(log_ratios[finite])
+    tail = max(int(np.ceil(min(0.2 * finite.sum(), 3.0 * np.sqrt(finite.sum())))), 1)
+    if np.ptp(np.partition(log_ratios[finite], -tail)[-tail:]) == 0.0:
+        pareto_k = 0.0  # bounded by a value that many draws share: no tail to fit, which ArviZ calls infinite
     smoothed = np.full(log_ratios.shape, -np.inf)
     smoothed[finite] = np.asarray(weights)
     return SmoothedWeights(smoothed, float(pareto_k))
+
+
+def resample(log_ratios: Array, num: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Which draws to keep so that those from r become some from p: sampling-importance-resampling, smoothed.
+
+    Systematic resampling: a draw of weight w appears floor(num w) or one more times.
+
+    Args:
+        log_ratios: [S, B], log p - log r of draws from r for B densities.
+        num: of draws to keep.
+        rng: of the resampling.
+
+    Returns:
+        Indices [num, B] in random order, and k-hat of each density, [B].
+    """
+    smoothed = [smooth(column) for column in np.asarray(log_ratios).T]
+    ladders = (np.arange(num) + rng.random((len(smoothed), 1))) / num
+    chosen = [
+        np.searchsorted(np.cumsum(np.exp(one.log_weights)), ladder).clip(max=len(log_ratios) - 1)
+        for one, ladder in zip(smoothed, ladders, strict=True)
+    ]
+    return rng.permuted(np.array(chosen), axis=1).T, np.array([one.pareto_k for one in smoothed])
 
 
 def _psislw() -> Callable[[Array], tuple[Array, Array]]:

@@ -226,6 +226,29 @@ def test_transitions_take_what_the_sampler_got_wrong(fitted: AmortizedPosterior,
     assert errors(50).max() < 4.5  # 80 numbers: 5e-4
 
 
+def two_modes() -> Any:
+    """z ~ N(0, 1), y | z ~ N(z^2, .3^2): two narrow modes, and nothing between them."""
+    return tfd.JointDistributionNamedAutoBatched({"z": tfd.Normal(0.0, 1.0), "y": lambda z: tfd.Normal(z**2, 0.3)})
+
+
+def test_draws_between_modes_are_left_behind() -> None:
+    """A short fit bridges the modes. No chain would leave the bridge's steep sides soon; the weights drop it."""
+    config = replace(SHORT, max_steps=100, min_steps=100, decay_steps=100)
+    fitted = nvb.fit_amortized(two_modes(), observed="y", config=config, likelihood_steps=500, progress=False)
+    y = np.array([1.0, 3.0], np.float32)
+    grid = np.linspace(-4.0, 4.0, 8_001)
+    log_p = -0.5 * grid[:, None] ** 2 - 0.5 * ((y - grid[:, None] ** 2) / 0.3) ** 2
+    below = np.cumsum(np.exp(log_p), 0) / np.exp(log_p).sum(0)
+
+    def distance(num_transitions: int) -> np.ndarray:
+        draws = np.sort(fitted.sample({"y": y}, 2_000, seed=2, num_transitions=num_transitions)["z"], 0)
+        levels = (np.arange(2_000) + 0.5)[:, None] / 2_000
+        return np.array([np.abs(np.interp(draws[:, i], grid, below[:, i]) - levels[:, 0]).max() for i in (0, 1)])
+
+    assert distance(0).max() > 0.06
+    assert distance(30).max() < 1.95 / np.sqrt(2_000) + 0.02  # Kolmogorov's statistic at .999, and resampled weights
+
+
 @pytest.mark.parametrize("wrong", [{"num_transitions": -1}, {"num_draws": 0}, {"seed": 0.5}])
 def test_options_of_sample_are_checked(fitted: AmortizedPosterior, data: dict, wrong: dict) -> None:
     with pytest.raises(nvb.ConfigurationError, match=f"Expected {next(iter(wrong))} as a whole number"):

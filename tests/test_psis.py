@@ -10,7 +10,7 @@ import pytest
 from scipy.special import logsumexp
 
 from neural_vb.errors import MissingDependencyError
-from neural_vb.psis import smooth
+from neural_vb.psis import USABLE, resample, smooth
 
 SIZE = 10_000
 EXPONENTIAL = np.random.RandomState(0).exponential(size=SIZE)
@@ -80,3 +80,24 @@ def test_arviz_one_takes_negated_ratios(monkeypatch: pytest.MonkeyPatch) -> None
     found = smooth(EXPONENTIAL)
     assert found.pareto_k == 0.25
     np.testing.assert_allclose(found.log_weights, EXPONENTIAL - logsumexp(EXPONENTIAL))
+
+
+def test_resampled_draws_are_those_of_the_other_density() -> None:
+    """From N(0, 1) to N(0, .8^2) and to an exponential half of it; a hopeless third."""
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal((20_000, 3))
+    log_ratios = np.stack(
+        [-0.5 * z[:, 0] ** 2 * (0.8**-2 - 1.0), np.where(z[:, 1] > 0.0, 0.0, -np.inf), 9.0 * z[:, 2]], 1
+    )
+    chosen, pareto_k = resample(log_ratios, 4_000, rng)
+    kept = np.take_along_axis(z, chosen, 0)
+    error = 1.5 / np.sqrt(4_000)  # systematic resampling leaves little more than that of 20,000 and of 4,000 draws
+    assert abs(kept[:, 0].mean()) < 3.5 * error and abs(kept[:, 0].std() - 0.8) < 3.5 * error
+    assert (kept[:, 1] > 0.0).all() and abs(kept[:, 1].mean() - np.sqrt(2.0 / np.pi)) < 3.5 * error
+    assert (pareto_k[:2] < USABLE).all() and pareto_k[2] > USABLE
+    assert (np.diff(chosen[:, 0]) < 0).mean() > 0.3  # in no order
+
+
+def test_equal_weights_keep_every_draw_equally_often() -> None:
+    chosen, _ = resample(np.zeros((100, 2)), 200, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(chosen, 0), np.repeat(np.arange(100), 2)[:, None] + np.zeros((1, 2), int))

@@ -82,6 +82,43 @@ class GaussianEncoder:
 
 
 @dataclass(frozen=True)
+class ResidualSampler:
+    """z = m(x) + s(x) (eps + h(eps, m(x), s(x))): a Gaussian encoder and what its shape lacks, a black box.
+
+    h starts small, so that q starts as the Gaussian; ``fit_vae(start=)`` takes a fit with ``gaussian`` alone. Mean and
+    standard deviation of the Gaussian are the frame in which contrast and critic work, and not exactly those of q.
+
+    Args:
+        gaussian: the encoder.
+        residual: h, from 3 D numbers to D.
+    """
+
+    gaussian: GaussianEncoder = GaussianEncoder()
+    residual: Network = MLP((64, 64), output_scale=0.01)
+
+    def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
+        """{"gaussian": the encoder's, "residual": the network's}."""
+        size = base.means.shape[-1]
+        first, second = _two_seeds(seed)
+        return {
+            "gaussian": self.gaussian.initial_parameters(base, x_size, first),
+            "residual": self.residual.initial_parameters(3 * size, size, second),
+        }
+
+    def moments(self, parameters: Parameters, x: Tensor) -> Moments:
+        """[B, X] -> mean and standard deviation [B, D] of the Gaussian; ``shape`` [B, 2 D] has both."""
+        mean, scale, _ = self.gaussian.moments(parameters["gaussian"], x)
+        return Moments(mean, scale, tf.concat([mean, tf.math.log(scale)], -1))
+
+    def __call__(self, parameters: Parameters, num_samples: int | Tensor, x: Tensor, seed: Seed) -> Proposal:
+        """Draws z [S, B, D]."""
+        mean, scale, shape = self.moments(parameters, x)
+        noise = mixtures.normal(tf.stack([num_samples, tf.shape(x)[0]]), mean.shape[-1], seed)
+        noise += self.residual(parameters["residual"], join_condition(noise, shape))
+        return Proposal(mean + scale * noise, tf.zeros_like(noise[..., 0]))
+
+
+@dataclass(frozen=True)
 class InverseAutoregressiveEncoder:
     """q(z | x) by inverse autoregressive flow (Kingma et al., arXiv 1606.04934, equations 13-15).
 
