@@ -38,9 +38,9 @@ def test_the_table_has_the_best_first() -> None:
     runs = [result("gaussian", -87.0), result("avb_flow", -85.5), result("iaf", -80.0, 32)]
     lines = vae_mnist.table(runs).splitlines()[2:]
     assert [line.split(" | ")[2] for line in lines] == [
-        "AVB, flow contrast", "Gaussian VAE", "inverse autoregressive flow",
+        "AVB, flow contrast, noise basis", "Gaussian VAE", "inverse autoregressive flow",
     ]  # fmt: skip
-    assert lines[0] == "| 8 | 20 | AVB, flow contrast | 1,000 | -90.00 | -88.00 | -85.50 | 70.00 | 0.70 |"
+    assert lines[0] == "| 8 | 20 | AVB, flow contrast, noise basis | 1,000 | -90.00 | -88.00 | -85.50 | 70.00 | 0.70 |"
     assert len(vae_mnist.curves(runs).axes) == 2
 
 

@@ -18,6 +18,7 @@ from neural_vb.applications.encoders import (
     GaussianEncoder,
     InverseAutoregressiveEncoder,
     NoiseBasisSampler,
+    ResidualSampler,
     quasi_normal,
 )
 from neural_vb.applications.inference import (
@@ -49,6 +50,7 @@ SAMPLERS: dict[str, Any] = {
     "concat": ConcatSampler(),
     "more noise": ConcatSampler(MLP((8,)), noise_size=5),
     "noise basis": NoiseBasisSampler(),
+    "residual": ResidualSampler(),
     "small noise basis": NoiseBasisSampler(num_bases=3, noise_size=3, basis=MLP((7,), activation=tf.nn.tanh)),
 }
 CRITICS: dict[str, Any] = {

@@ -14,7 +14,7 @@ import tensorflow as tf
 from neural_vb.applications import vae_plots
 from neural_vb.applications.ais import AISConfig
 from neural_vb.applications.decoders import Bernoulli, Normal
-from neural_vb.applications.encoders import GaussianEncoder
+from neural_vb.applications.encoders import GaussianEncoder, ResidualSampler
 from neural_vb.applications.inference import (
     Inference,
     adversarial_autoencoder,
@@ -240,6 +240,24 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(small: VAE, tmp_path: 
         assert whole.steps == 60
         for after, before in zip(whole.state, small.state, strict=True):
             np.testing.assert_array_equal(after, before)
+
+
+def test_a_residual_sampler_starts_where_its_gaussian_encoder_has_ended() -> None:
+    """The bound of its start is kept, and what it begins as is the Gaussian fit itself."""
+    encoder = GaussianEncoder(MLP((8,), output_scale=0.1))
+    plain = fit_vae(IMAGES, latent_size=2, inference=gaussian(encoder), **SMALL)
+    sampler = ResidualSampler(encoder, MLP((8,), output_scale=0.0))
+    still = SMALL | {"config": dataclasses.replace(BRIEF, sampler_rate=1e-9, target_rate=1e-9)}
+    for make in (avb_flow, avb_adaptive):
+        found = fit_vae(IMAGES, latent_size=2, inference=make(sampler), start=plain, **still)
+        assert found.steps == 60  # its own, not those of the start
+        z, ours = (vae.encode(IMAGES[:5]).sample(20_000) for vae in (plain, found))
+        np.testing.assert_allclose(ours.mean(0), z.mean(0), atol=0.05)
+        np.testing.assert_allclose(ours.std(0), z.std(0), rtol=0.03)
+        np.testing.assert_allclose(found.decode(z[0]), plain.decode(z[0]), atol=1e-4)
+    other = avb_flow(ResidualSampler(GaussianEncoder(MLP((9,), output_scale=0.1))))
+    with pytest.raises(StartError, match="start with the inference of this fit"):
+        fit_vae(IMAGES, latent_size=2, inference=other, start=plain, **SMALL)
 
 
 def test_a_finished_fit_goes_on_with_more_steps(small: VAE) -> None:

@@ -38,6 +38,7 @@ PARTS: dict[str, type] = checkpoints.PARTS | {
         encoders.GaussianEncoder,
         encoders.InverseAutoregressiveEncoder,
         encoders.NoiseBasisSampler,
+        encoders.ResidualSampler,
         inference_parts.LatentCritic,
         inference_parts.NoCritic,
         inference_parts.ProductCritic,

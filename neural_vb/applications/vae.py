@@ -78,7 +78,8 @@ def fit_vae(
         patience: windows without a better bound after which the rates begin to fall, and the fit to end; default: the
             plateau test on the ELBO of the training data.
         start: an earlier fit with the same parts, to go on from exactly where it stopped: its steps count among those
-            of ``config``, and a run that was interrupted before its rates fell ends as if it had not been.
+            of ``config``, and a run that was interrupted before its rates fell ends as if it had not been. Or, for a
+            ``ResidualSampler``, one with its Gaussian encoder: decoder and encoder are taken from there.
         seed: of all random numbers.
         progress: show a bar.
         callbacks: called with (step, metrics) after each window; a true value stops.
@@ -112,16 +113,20 @@ def fit_vae(
                 fix="pass validation=, rows that are held out of x, or leave patience out",
             )
     parts = inference.parts
-    if start is None:
-        first = tf.constant(data.stream(0, 1)[0])
+    if start is not None:
+        _check_start(start, inference, model, data.shape, config)
+    if start is not None and start.inference == inference:
+        parameters, state = start.parameters, TrainingState(*map(tf.constant, start.state))
+    else:
+        first, state = tf.constant(data.stream(0, 1)[0]), None
         parameters = inference.initial_parameters(latent_size, first, seeds[1:3])
         parameters["target"] = model.initial_parameters(seeds[3])
-    else:
-        _check_start(start, inference, model, data.shape, config)
-        parameters = start.parameters
+        if start is not None:
+            parameters["sampler"]["gaussian"] = start.parameters["sampler"]
+            parameters["target"] = start.parameters["target"]
     watch = None if held_out is None else _HeldOut(Evaluation(parts, model), held_out, seeds[0], patience)
     if watch is not None and start is not None:
-        watch.keep(tf.nest.map_structure(tf.constant, start.parameters))
+        watch.keep(tf.nest.map_structure(tf.constant, parameters))
     with Progress(enabled=progress) as bar:
         bar.stage("compile")
         trained = train(
@@ -134,7 +139,7 @@ def fit_vae(
             callbacks=(bar.window, *callbacks),
             evaluate=watch,
             rests=None if watch is None or patience is None else watch.rests,
-            state=None if start is None else TrainingState(*map(tf.constant, start.state)),
+            state=state,
         )
     best = trained.parameters if watch is None or watch.best is None else watch.best
     return VAE(
@@ -185,18 +190,19 @@ class _HeldOut:
 def _check_start(
     start: VAE, inference: Inference, model: Decoder, shape: tuple[int, ...], config: TrainingConfig
 ) -> None:
+    warm = getattr(inference.sampler, "gaussian", None) == start.inference.sampler
     for name, ours, theirs in (
         ("data shape", shape, start.data_shape),
         ("decoder", model, start.decoder),
         ("inference", inference, start.inference),
     ):
-        if ours != theirs:
+        if ours != theirs and not (warm and name == "inference"):
             raise StartError(
                 expected=f"start with the {name} of this fit, {ours}",
                 got=str(theirs),
                 fix="pass the same parts as before",
             )
-    if start.steps >= config.max_steps + config.decay_steps:
+    if not warm and start.steps >= config.max_steps + config.decay_steps:
         raise ConfigurationError(
             expected=f"max_steps that leave something to do after the {start.steps} steps of start",
             got=f"{config.max_steps}, and {config.decay_steps} of decay",
