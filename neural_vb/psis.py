@@ -39,11 +39,11 @@ def smooth(log_ratios: Array) -> SmoothedWeights:
     with np.errstate(over="ignore"):  # ArviZ: a hopeless fit of the tail among others has the weight 1 / inf
         weights, pareto_k = _psislw()(log_ratios[finite])
     tail = max(int(np.ceil(min(0.2 * finite.sum(), 3.0 * np.sqrt(finite.sum())))), 1)
-    if np.ptp(np.partition(log_ratios[finite], -tail)[-tail:]) == 0.0:
-        pareto_k = 0.0  # bounded by a value that many draws share: no tail to fit, which ArviZ calls infinite
+    # Bounded by a value that many draws share, there is no tail to fit, which ArviZ calls infinite.
+    bounded = np.ptp(np.partition(log_ratios[finite], -tail)[-tail:]) == 0.0
     smoothed = np.full(log_ratios.shape, -np.inf)
     smoothed[finite] = np.asarray(weights)
-    return SmoothedWeights(smoothed, float(pareto_k))
+    return SmoothedWeights(smoothed, 0.0 if bounded else float(pareto_k))
 
 
 def resample(log_ratios: Array, num: int, rng: np.random.Generator) -> tuple[Array, Array]:
