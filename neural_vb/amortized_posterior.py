@@ -21,9 +21,9 @@ from neural_vb.conditional_flows import ConditionalFlow
 from neural_vb.errors import FileFormatError, ImportanceWarning
 from neural_vb.families import JointFamily
 from neural_vb.features import Features
+from neural_vb.history import History
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.posterior import Posterior
-from neural_vb.training import History
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 KIND = "amortised posterior"

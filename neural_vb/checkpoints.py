@@ -13,7 +13,7 @@ from neural_vb import archives, binding, conditional_flows, contrasts, critics, 
 from neural_vb._types import Array, Parameters, Status, Target
 from neural_vb.avb import Parts
 from neural_vb.errors import FileFormatError
-from neural_vb.training import History
+from neural_vb.history import History
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 KIND = "posterior"

@@ -10,7 +10,15 @@ from neural_vb._types import Array, Base
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
-def fit(points: Array, log_density: Array, *, seed: int, candidates: tuple[int, ...] = COMPONENTS) -> Base:
+def fit(
+    points: Array,
+    log_density: Array,
+    *,
+    seed: int,
+    candidates: tuple[int, ...] = COMPONENTS,
+    penalty: float | None = None,
+    start: Base | None = None,
+) -> Base:
     """The mixture with the smallest BIC over ``candidates`` components; stops at the second rise in a row.
 
     BIC = -2 log L + (K - 1 + K D + K D (D + 1) / 2) log N (Schwarz 1978). No mixture can gain more log likelihood over
@@ -22,19 +30,26 @@ def fit(points: Array, log_density: Array, *, seed: int, candidates: tuple[int, 
         log_density: [N], log p at the points up to a constant, nats.
         seed: of the starting means.
         candidates: numbers of components, ascending.
+        penalty: for each parameter; log N in BIC, the default. 2 is AIC, for prediction from many points.
+        start: a mixture that is improved first; more components than it has must do better.
     """
     size, event_size = points.shape
     finite = np.isfinite(log_density)
+    penalty = np.log(size) if penalty is None else penalty
     best, best_bic, best_numbers, rises = moments(points), np.inf, 0, 0
+    if start is not None:
+        best, log_likelihood = _expectation_maximisation(points, start)
+        best_numbers = _count(len(start.log_weights), event_size)
+        best_bic = -2.0 * log_likelihood + best_numbers * penalty
     for num_components in candidates:
-        numbers = num_components * (1 + event_size + event_size * (event_size + 1) // 2) - 1
+        numbers = _count(num_components, event_size)
         gaps = (log_density - logsumexp(log_prob(best, points), 1))[finite]
         missing = np.var(gaps) if len(gaps) else np.inf
-        affordable = (numbers - best_numbers) * np.log(size) < 2.0 * size * missing
+        affordable = (numbers - best_numbers) * penalty < 2.0 * size * missing
         if numbers > size or (best_numbers and not affordable):
             break
-        base, log_likelihood = _expectation_maximisation(points, num_components, seed)
-        bic = -2.0 * log_likelihood + numbers * np.log(size)
+        base, log_likelihood = _expectation_maximisation(points, _dispersed(points, num_components, seed))
+        bic = -2.0 * log_likelihood + numbers * penalty
         if bic < best_bic:
             best, best_bic, best_numbers, rises = base, bic, numbers, 0
         else:
@@ -42,6 +57,18 @@ def fit(points: Array, log_density: Array, *, seed: int, candidates: tuple[int, 
             if rises == 2:
                 break
     return best
+
+
+def _count(num_components: int, event_size: int) -> int:
+    """Free parameters."""
+    return num_components * (1 + event_size + event_size * (event_size + 1) // 2) - 1
+
+
+def sample(base: Base, num: int, rng: np.random.Generator) -> Array:
+    """Independent draws [num, D]."""
+    chosen = rng.choice(len(base.log_weights), num, p=np.exp(base.log_weights) / np.exp(base.log_weights).sum())
+    noise = rng.standard_normal((num, base.means.shape[1]))
+    return base.means[chosen] + np.einsum("nij,nj->ni", base.scale_trils[chosen], noise)
 
 
 def moments(points: Array) -> Base:
@@ -63,20 +90,26 @@ def log_prob(base: Base, points: Array) -> Array:
     return (constant[:, None] - 0.5 * (noise**2).sum(-1)).T
 
 
-def _expectation_maximisation(
-    points: Array, num_components: int, seed: int, iterations: int = 60
-) -> tuple[Base, float]:
-    """Mixture and its log likelihood; ends when an iteration gains less than 1e-4 nats a point."""
-    size, event_size = points.shape
-    rng = np.random.default_rng(seed)
+def _dispersed(points: Array, num_components: int, seed: int) -> Base:
+    """Equal weights, well separated means, and the pooled covariance, narrower the more there are."""
     total = np.atleast_2d(np.cov(points.T))
-    floor = 1e-3 * np.diag(np.diag(total))
-    spread = total / num_components ** (2.0 / event_size) + floor
-    base = Base(
+    spread = total / num_components ** (2.0 / points.shape[1]) + _floor(points)
+    chosen = _spread_points(points / np.sqrt(np.diag(total)), num_components, np.random.default_rng(seed))
+    return Base(
         np.full(num_components, -np.log(num_components)),
-        points[_spread_points(points / np.sqrt(np.diag(total)), num_components, rng)],
+        points[chosen],
         np.repeat(np.linalg.cholesky(spread)[None], num_components, 0),
     )
+
+
+def _floor(points: Array) -> Array:
+    return 1e-3 * np.diag(np.atleast_1d(points.var(0, ddof=1)))
+
+
+def _expectation_maximisation(points: Array, base: Base, iterations: int = 60) -> tuple[Base, float]:
+    """Mixture and its log likelihood; ends when an iteration gains less than 1e-4 nats a point."""
+    size, event_size = points.shape
+    num_components, floor = len(base.log_weights), _floor(points)
     previous = -np.inf
     for _ in range(iterations):
         log_joint = log_prob(base, points)

@@ -19,7 +19,7 @@ from neural_vb.diagnostics import summaries
 from neural_vb.draws import UNNAMED
 from neural_vb.errors import DataError, UnsupportedError
 from neural_vb.evaluation import Estimate, Evaluation
-from neural_vb.training import History
+from neural_vb.history import History
 from neural_vb.whitening import WhitenedTarget
 
 SUMMARY_DRAWS = 32_768

@@ -15,6 +15,7 @@ from neural_vb._types import Array, Parameters, Status, Tensor
 from neural_vb.avb import GRADIENT_SIGNS, Parts, losses
 from neural_vb.compilation import Compiled
 from neural_vb.errors import ConfigurationError
+from neural_vb.history import METRICS, History
 from neural_vb.optimiser import Adam, Layout, Schedule, TrainingState, initial_state
 
 logger = logging.getLogger(__name__)
@@ -23,17 +24,6 @@ LogProb = Callable[..., Tensor]
 Batches = Callable[[int, int], Tensor]
 Callback = Callable[[int, Mapping[str, float]], bool | None]
 Evaluate = Callable[[Parameters], Mapping[str, float]]
-
-METRICS = (
-    "elbo",
-    "elbo_variance",
-    "critic_accuracy",
-    "finite_share",
-    "sampler_gradient_norm",
-    "critic_gradient_norm",
-    "contrast_gradient_norm",
-    "skipped",
-)
 
 
 @dataclass(frozen=True)
@@ -101,39 +91,6 @@ class TrainingConfig:
                 got=repr(getattr(self, name)),
                 fix=f"pass {name} {rule}, or leave it out for the default",
             )
-
-
-@dataclass(frozen=True)
-class History:
-    """Metrics of a run, one row per window of steps; all arrays are [T].
-
-    Attributes:
-        step: steps taken at the end of the window.
-        elbo: mean estimate of the ELBO over the window, nats.
-        elbo_standard_error: its Monte Carlo error, nats.
-        critic_accuracy: share of draws attributed correctly; .5 when q = r.
-        sampler_gradient_norm: mean norm of the sampler's gradient.
-        critic_gradient_norm: the same for the critic.
-        contrast_gradient_norm: the same for the contrast.
-        rate: learning rate relative to its start, at the end of the window.
-        finite_share: share of draws with a finite log density.
-        skipped: steps skipped because their gradient was not finite.
-        decay_start: step at which the rates began to fall, or None.
-        warm_start: numbers of the warm start, by name.
-    """
-
-    step: Array
-    elbo: Array
-    elbo_standard_error: Array
-    critic_accuracy: Array
-    sampler_gradient_norm: Array
-    critic_gradient_norm: Array
-    contrast_gradient_norm: Array
-    rate: Array
-    finite_share: Array
-    skipped: Array
-    decay_start: int | None
-    warm_start: Mapping[str, float]
 
 
 class Trained(NamedTuple):
@@ -379,21 +336,5 @@ class _Log:
         self.end = self.step + self.decay_steps
 
     def history(self, warm_start: Mapping[str, float]) -> History:
-        columns = {name: np.array([row[name] for row in self.rows]) for name in _COLUMNS}
-        columns["step"] = columns["step"].astype(int)
         decay_start = self.decay_start if self.step > self.decay_start else None
-        return History(**columns, decay_start=decay_start, warm_start=dict(warm_start))
-
-
-_COLUMNS = (
-    "step",
-    "elbo",
-    "elbo_standard_error",
-    "critic_accuracy",
-    "sampler_gradient_norm",
-    "critic_gradient_norm",
-    "contrast_gradient_norm",
-    "rate",
-    "finite_share",
-    "skipped",
-)
+        return History.of_rows(self.rows, decay_start, warm_start)

@@ -20,8 +20,8 @@ from neural_vb.applications.decoders import Decoder
 from neural_vb.applications.inference import Inference
 from neural_vb.applications.vae_data import rows
 from neural_vb.applications.vae_evaluation import Evaluation, log_mean_exp
+from neural_vb.history import History
 from neural_vb.optimiser import TrainingState
-from neural_vb.training import History
 
 KIND = "variational autoencoder"
 ROLES = ("sampler", "critic", "contrast", "ratio_loss", "features")
