@@ -17,7 +17,7 @@ from neural_vb import gaussian_mixture
 from neural_vb._types import Array, Base
 
 NUM_DRAWS = 16_384
-MAX_ROUNDS = 2
+MAX_GROWTH = 2  # rounds that may add components
 HOPELESS = 0.1  # nats between mixture and target that no few components will bridge
 COMPONENTS = (1, 2, 3, 4)
 PENALTY = 3.0  # between AIC's 2 and BIC's log N: the draws are many, and the next ones judge
@@ -29,12 +29,14 @@ class Population(NamedTuple):
     Attributes:
         base: the mixture.
         divergence: half the variance of log p - log mixture over draws, about KL(mixture || p) where it is small; nats.
+        log_evidence: log of the mean of p / mixture, nats.
         elbo: mean of log p - log mixture, nats.
         standard_error: of ``elbo``.
     """
 
     base: Base
     divergence: float
+    log_evidence: float
     elbo: float
     standard_error: float
 
@@ -42,38 +44,93 @@ class Population(NamedTuple):
 def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolerance: float) -> Population:
     """Weighted draws make a better mixture, whose draws are weighted in turn.
 
-    At least one round is made, for the mixture that comes from a thousand or two particles has their noise.
+    First more components are tried, on resampled draws; then moments and weights are put right by :func:`corrected`,
+    for the mixture that comes from a thousand or two particles has their noise.
 
     Args:
         log_prob: [N, D] -> [N], nats.
         base: the mixture to begin with.
         seed: of the draws.
-        tolerance: divergence that ends the rounds.
+        tolerance: divergence that is good enough.
 
     Returns:
         The last mixture. Its divergence is infinite where a draw has no density under the target, and was measured on
         draws that it was not fitted to.
     """
     rng = np.random.default_rng(seed)
-    for round_number in range(MAX_ROUNDS + 1):
-        u = gaussian_mixture.sample(base, NUM_DRAWS, rng)
-        log_p = log_prob(u)
-        log_ratios = log_p - logsumexp(gaussian_mixture.log_prob(base, u), 1)
-        found = _judge(base, log_ratios)
-        met = round_number > 0 and found.divergence < tolerance
-        if met or round_number == MAX_ROUNDS or not found.divergence < HOPELESS:
-            break
-        chosen = _resample(log_ratios, rng)
-        more = tuple(k for k in COMPONENTS if k > len(base.log_weights))
-        base = gaussian_mixture.fit(u[chosen], log_p[chosen], seed=seed, candidates=more, penalty=PENALTY, start=base)
+    found, draws = _look(log_prob, base, rng)
+    for _ in range(MAX_GROWTH):
+        if not found.divergence < HOPELESS:
+            return found
+        found, draws = _look(log_prob, _grown(found.base, draws, rng, seed), rng)
+        if found.divergence < tolerance:
+            weights = np.exp(draws.log_ratios - found.log_evidence)
+            return _look(log_prob, corrected(found.base, draws.u, weights), rng)[0]
     return found
 
 
-def _judge(base: Base, log_ratios: Array) -> Population:
+class _Draws(NamedTuple):
+    u: Array
+    log_p: Array
+    log_ratios: Array
+
+
+def _look(log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generator) -> tuple[Population, _Draws]:
+    """Fresh draws of the mixture, and what they say of it."""
+    u = gaussian_mixture.sample(base, NUM_DRAWS, rng)
+    log_p = log_prob(u)
+    log_ratios = log_p - logsumexp(gaussian_mixture.log_prob(base, u), 1)
+    draws = _Draws(u, log_p, log_ratios)
     if not np.isfinite(log_ratios).all():
-        return Population(base, np.inf, -np.inf, np.inf)
+        return Population(base, np.inf, -np.inf, -np.inf, np.inf), draws
     variance = float(log_ratios.var())
-    return Population(base, 0.5 * variance, float(log_ratios.mean()), math.sqrt(variance / len(log_ratios)))
+    log_evidence = float(logsumexp(log_ratios)) - math.log(NUM_DRAWS)
+    error = math.sqrt(variance / NUM_DRAWS)
+    return Population(base, 0.5 * variance, log_evidence, float(log_ratios.mean()), error), draws
+
+
+def _grown(base: Base, draws: _Draws, rng: np.random.Generator, seed: int) -> Base:
+    """The mixture improved on draws that are resampled by their weights; with more components where these pay."""
+    chosen = _resample(draws.log_ratios, rng)
+    more = tuple(k for k in COMPONENTS if k > len(base.log_weights))
+    u, log_p = draws.u[chosen], draws.log_p[chosen]
+    return gaussian_mixture.fit(u, log_p, seed=seed, candidates=more, penalty=PENALTY, start=base)
+
+
+def corrected(base: Base, u: Array, weights: Array) -> Base:
+    """One step of weighted expectation-maximisation whose noise goes with the spread of the weights.
+
+    With responsibilities rho_k and w = p / q of mean one over draws from q, the moments that the step wants are
+
+        E_p[rho_k f] = E_q[rho_k f] + E_q[(w - 1) rho_k f],    f = 1, u, u u^T.
+
+    The first term is known: q_k, q_k m_k and q_k (S_k + m_k m_k^T). The second is a mean over draws, and vanishes draw
+    by draw at q = p.
+
+    Args:
+        base: q.
+        u: [N, D], its draws.
+        weights: [N].
+    """
+    log_components = gaussian_mixture.log_prob(base, u)
+    excess = np.exp(log_components - logsumexp(log_components, 1)[:, None]) * (weights - 1.0)[:, None] / len(u)
+    before = np.exp(base.log_weights)
+    count = before + excess.sum(0)
+    means = (before[:, None] * base.means + excess.T @ u) / count[:, None]
+    shifts = base.means - means  # moments about the new means: no difference of large numbers
+    scale_trils = np.empty_like(base.scale_trils)
+    for k, (scale_tril, shift) in enumerate(zip(base.scale_trils, shifts, strict=True)):
+        around = u - means[k]
+        second = (
+            before[k] * (scale_tril @ scale_tril.T + np.outer(shift, shift)) + (excess[:, k, None] * around).T @ around
+        )
+        try:
+            scale_trils[k] = np.linalg.cholesky(second / count[k])
+        except np.linalg.LinAlgError:
+            return base  # a component of too few draws
+    if count.min() <= 0.0:
+        return base
+    return Base(np.log(count / count.sum()), means, scale_trils)
 
 
 def _resample(log_ratios: Array, rng: np.random.Generator) -> Array:

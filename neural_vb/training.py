@@ -275,7 +275,7 @@ def train(
             if any([callback(log.step, metrics) for callback in callbacks]):
                 status = Status("callback", "stopped by a callback", "")
                 break
-            if log.step < log.decay_start and (rests or log.rests)():
+            if log.rests(rests):
                 log.start_decay()
                 status = Status("plateau", "the ELBO estimate rested, then the learning rates fell to zero", "")
     except KeyboardInterrupt:
@@ -314,8 +314,12 @@ class _Log:
         self.rows.append(row)
         return row
 
-    def rests(self) -> bool:
-        """Whether the ELBO estimate has stopped to change."""
+    def rests(self, judge: Callable[[], bool] | None = None) -> bool:
+        """Whether the ELBO estimate, or what ``judge`` watches, has stopped to change, the rates not falling yet."""
+        if self.step >= self.decay_start:
+            return False
+        if judge is not None:
+            return judge()
         if self.step < self.config.min_steps:
             divergence = 0.5 * self.rows[-1]["elbo_variance"]
             return bool(divergence * self.config.min_steps < self.config.easy_divergence * self.step)

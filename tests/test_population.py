@@ -1,0 +1,93 @@
+"""Population Monte Carlo: a mixture meets what a few Gaussians can meet, and says of the rest how far off it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+from scipy.special import logsumexp
+
+from neural_vb import gaussian_mixture, population
+from neural_vb._types import Array, Base
+
+MEAN, COVARIANCE = [0.1, -0.1, 0.05], [[1.1, 0.1, 0.0], [0.1, 0.9, -0.1], [0.0, -0.1, 1.0]]
+STANDARD = Base(np.zeros(1), np.zeros((1, 3)), np.eye(3)[None])
+
+
+def gaussian(u: Array) -> Array:
+    return scipy.stats.multivariate_normal(MEAN, COVARIANCE).logpdf(u) + 5.0
+
+
+def test_a_gaussian_is_met_to_far_less_than_the_error_of_the_draws() -> None:
+    """Their 9 moments alone would cost 9 / (2 n) nats; their noise is cut by the spread of the weights, about .01."""
+    found = population.improve(gaussian, STANDARD, seed=0, tolerance=0.01)
+    assert len(found.base.log_weights) == 1
+    assert found.divergence < 0.1 * 9 / (2 * population.NUM_DRAWS)
+    assert abs(found.elbo - 5.0) < 1e-3 and abs(found.log_evidence - 5.0) < 1e-3
+    np.testing.assert_allclose(found.base.means[0], MEAN, atol=1e-3)
+    np.testing.assert_allclose(found.base.scale_trils[0] @ found.base.scale_trils[0].T, COVARIANCE, atol=2e-3)
+
+
+def test_one_correction_is_exact_at_the_target_and_right_nearby() -> None:
+    """At w = 1 nothing moves, whatever the draws; else the step is that of weighted moments, with less noise."""
+    rng = np.random.default_rng(0)
+    u = gaussian_mixture.sample(STANDARD, 5_000, rng)
+    same = population.corrected(STANDARD, u, np.ones(len(u)))
+    for found, before in zip(same, STANDARD, strict=True):
+        np.testing.assert_allclose(found, before, atol=1e-12)
+    weights = np.exp(gaussian(u) - 5.0 - scipy.stats.norm.logpdf(u).sum(-1))
+    found = population.corrected(STANDARD, u, weights)
+    error = 5.0 * weights.std() / np.sqrt(len(u))
+    np.testing.assert_allclose(found.means[0], MEAN, atol=error)
+    np.testing.assert_allclose(found.scale_trils[0] @ found.scale_trils[0].T, COVARIANCE, atol=3.0 * error)
+    assert error < 0.5 * 5.0 / np.sqrt(len(u))
+
+
+def test_skew_takes_more_components() -> None:
+    def skewed(u: Array) -> Array:
+        return scipy.stats.skewnorm(2.0).logpdf(u).sum(-1)
+
+    mean, sd = scipy.stats.skewnorm(2.0).mean(), scipy.stats.skewnorm(2.0).std()
+    moments = Base(np.zeros(1), np.full((1, 2), mean), sd * np.eye(2)[None])
+    found = population.improve(skewed, moments, seed=0, tolerance=0.0)
+    gaussian_gap = 2 * scipy.stats.skewnorm(2.0).stats("s") ** 2 / 12.0  # KL of a Gaussian with the same moments
+    assert len(found.base.log_weights) > 1
+    assert found.divergence < 0.5 * gaussian_gap
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_weights_of_modes_are_put_right(share: float) -> None:
+    """The particles' mixture has the modes, and their weights with the noise of particles."""
+    means = np.array([[-4.0, 0.0], [4.0, 0.0]])
+
+    def modes(u: Array) -> Array:
+        parts = -0.5 * ((u[:, None] - means) ** 2).sum(-1) + np.log([share, 1.0 - share])
+        return logsumexp(parts, axis=1)
+
+    start = Base(np.log([share + 0.02, 0.98 - share]), means + 0.05, np.repeat(1.05 * np.eye(2)[None], 2, 0))
+    found = population.improve(modes, start, seed=1, tolerance=0.01)
+    weights = np.exp(found.base.log_weights)
+    assert abs(weights[found.base.means[:, 0].argmin()] - share) < 1e-3
+    assert found.divergence < 2e-4
+
+
+def test_what_a_mixture_cannot_meet_is_told_and_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ring(u: Array) -> Array:
+        return -8.0 * ((u[:, :2] ** 2).sum(-1) - 2.0) ** 2
+
+    monkeypatch.setattr(gaussian_mixture, "fit", lambda *args, **options: pytest.fail("no fit was wanted"))
+    assert population.improve(ring, STANDARD, seed=0, tolerance=0.01).divergence > population.HOPELESS
+
+
+def test_a_support_that_draws_leave_is_not_met() -> None:
+    def half(u: Array) -> Array:
+        return np.where(u[:, 0] > -2.0, gaussian(u), -np.inf)
+
+    found = population.improve(half, STANDARD, seed=0, tolerance=0.01)
+    assert found.divergence == np.inf
+
+
+def test_the_same_seed_gives_the_same_mixture() -> None:
+    first, again, other = (population.improve(gaussian, STANDARD, seed=s, tolerance=0.01) for s in (3, 3, 4))
+    np.testing.assert_array_equal(first.base.means, again.base.means)
+    assert (first.base.means != other.base.means).all()
