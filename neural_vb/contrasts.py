@@ -80,23 +80,25 @@ class Flow:
 
     r(z | x): affine couplings (Dinh, Sohl-Dickstein & Bengio, arXiv 1605.08803) on a mixture of Gaussians. The critic
     only has to learn what the flow misses. With D = 1 there is nothing to couple, and each component of the
-    mixture becomes eight.
+    mixture becomes ``copies``.
 
     Args:
         num_couplings: affine couplings; each pair moves every coordinate once.
         network: conditioner of each coupling.
         max_log_scale: bound of one coupling's log scale. With 3 the density of a stray draw exploded now and then.
+        copies: narrower components in place of each one where D = 1.
     """
 
     num_couplings: int = 4
     network: Network = MLP((64,), output_scale=0.01)
     max_log_scale: float = 1.5
+    copies: int = 8
 
     def initial_parameters(self, base: Base, x_size: int, seed: Seed) -> Parameters:
         """{"base": mixture parameters, "couplings": a tuple of network parameters}."""
         event_size = base.means.shape[-1]
         if event_size == 1:
-            return {"base": mixtures.initial_parameters(_spread(base, 8)), "couplings": ()}
+            return {"base": mixtures.initial_parameters(_spread(base, self.copies)), "couplings": ()}
         seeds = np.random.SeedSequence(seed).generate_state(self.num_couplings)
         couplings = [self.network.initial_parameters(event_size + x_size, 2 * event_size, int(s)) for s in seeds]
         return {"base": mixtures.initial_parameters(base), "couplings": tuple(couplings)}
@@ -112,6 +114,8 @@ class Flow:
 
 def _spread(base: Base, copies: int) -> Base:
     """Each one-dimensional component as ``copies`` narrower ones at its quantiles, with the same mean and variance."""
+    if copies == 1:
+        return base
     positions = np.linspace(-1.5, 1.5, copies)
     positions *= np.sqrt(0.75 / np.mean(positions**2))
     means = base.means[:, None, :] + base.scale_trils[:, None, :, 0] * positions[None, :, None]

@@ -27,6 +27,7 @@ from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
+from neural_vb.networks import MLP
 from neural_vb.posterior import Posterior
 from neural_vb.priors import JointPrior
 from neural_vb.progress import Progress
@@ -41,6 +42,14 @@ logger = logging.getLogger(__name__)
 NUM_POINTS = 64
 NUM_SCORES = 2_048
 NUM_POINTS_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
+_ZERO = MLP((64, 64), output_scale=0.0)
+# The default parts with networks that add nothing to the mixture at the start; they learn as the others do.
+STILL = Parts(
+    samplers.ResidualSampler(_ZERO),
+    critics.MLPCritic(_ZERO),
+    contrasts.Flow(network=MLP((64,), output_scale=0.0), copies=1),
+    ratio_losses.logistic,
+)
 EASY = 0.015  # nats between mixture and target: an effective sample size of 97 %
 BOUNDARY_SHARE = 0.1  # of the draws of a start
 
@@ -122,14 +131,15 @@ def fit(
                 moments=moments,
                 report=bar.stage,
             )
+            met = _met(warm, seed) if plain else None
             parts = Parts(
                 sampler or samplers.ResidualSampler(),
                 critic or critics.MLPCritic(),
                 _resolve(contrast or contrasts.Flow(), warm.target),
                 ratio_loss,
             )
-            met = _met(warm, seed) if plain else None
-            warm = warm if met is None else met.warm
+            if met is not None:
+                warm, parts = met.warm, replace(STILL, ratio_loss=ratio_loss)
             parameters = _initial_parameters(parts, warm.base, seed)
         if met is None:
             bar.stage("compile")
