@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import bars, results
-from benchmarks.methods import METHODS, OURS, PEERS
+from benchmarks.methods import METHODS, NUTS, OURS
 from benchmarks.problems import PROBLEMS
 from benchmarks.references import FLOORS
 
@@ -89,9 +89,9 @@ def _time_row(problem: str, good: Sequence[Result]) -> dict[str, Any] | None:
     imports = {method: _median(run["import_seconds"] for run in runs[method]) for method in METHODS}
     ratios = []
     for run in runs[OURS]:
-        same_seed = [peer["seconds"] for name in PEERS for peer in runs[name] if peer["seed"] == run["seed"]]
+        same_seed = [peer["seconds"] for name in NUTS for peer in runs[name] if peer["seed"] == run["seed"]]
         # Peers may have been run for one seed only: then their medians stand in.
-        others = same_seed or [value for name in PEERS if (value := seconds[name]) is not None]
+        others = same_seed or [value for name in NUTS if (value := seconds[name]) is not None]
         ratios += [run["seconds"] / min(others)] if others else []
     return {"problem": problem, "seconds": seconds, "import_seconds": imports, "ratio": _median(ratios)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-PACKAGES = ("neural_vb", "tensorflow", "tensorflow_probability", "numpy", "jax", "numpyro")
+PACKAGES = ("neural_vb", "tensorflow", "tensorflow_probability", "numpy", "jax", "numpyro", "blackjax", "nutpie")
 
 
 def result_path(out: Path, problem: str, method: str, seed: int) -> Path:

@@ -11,22 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import database, references, results
-from benchmarks.methods import PEERS
+from benchmarks.methods import METHODS, OURS
 from benchmarks.problems import PROBLEMS, DatabaseProblem
 
 TIMEOUT_SECONDS = 3_600.0
 
 
 def check_peers(methods: Sequence[str]) -> None:
-    """Raise MissingDependencyError when a peer is asked for and NumPyro is not installed."""
-    if any(method in PEERS for method in methods) and importlib.util.find_spec("numpyro") is None:
-        from neural_vb.errors import MissingDependencyError
+    """Raise MissingDependencyError when a peer is asked for and a package it needs is not installed."""
+    for package in dict.fromkeys(package for method in methods for package in METHODS[method].packages):
+        if importlib.util.find_spec(package) is None:
+            from neural_vb.errors import MissingDependencyError
 
-        raise MissingDependencyError(
-            expected="NumPyro for the methods " + ", ".join(PEERS),
-            got="no package numpyro",
-            fix="pip install 'neural_vb[bench]', or leave the peers out with --methods neural_vb",
-        )
+            asking = [method for method in methods if package in METHODS[method].packages]
+            raise MissingDependencyError(
+                expected=f"{package} for " + ", ".join(asking),
+                got=f"no package {package}",
+                fix=f"pip install 'neural_vb[bench]', or leave the peers out with --methods {OURS}",
+            )
 
 
 def check_database(problems: Sequence[str], posteriordb: Path | None) -> None:
@@ -54,12 +56,18 @@ def run_all(
         The number of failed runs.
 
     Raises:
-        MissingDependencyError: a peer is asked for and NumPyro is not installed.
+        MissingDependencyError: a peer is asked for and its library is not installed.
         DataError: posteriordb is not where it should be, or not named and wanted.
     """
     check_peers(methods)
     check_database(problems, posteriordb)
-    todo = [(problem, method, seed) for seed in seeds for problem in problems for method in methods]
+    todo = [
+        (problem, method, seed)
+        for seed in seeds
+        for problem in problems
+        for method in methods
+        if PROBLEMS[problem].size >= METHODS[method].smallest
+    ]
     failed = 0
     for number, (problem, method, seed) in enumerate(todo, start=1):
         path = results.result_path(out, problem, method, seed)

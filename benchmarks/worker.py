@@ -26,7 +26,7 @@ def measure(problem_name: str, method: str, seed: int, posteriordb: Path | None 
         os.environ[references.POSTERIORDB_VARIABLE] = str(posteriordb)
     reference_draws = problem.reference_draws(posteriordb) if posteriordb and problem.reference_draws else None
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    run = METHODS[method](problem, seed)
+    run = METHODS[method].run(problem, seed)
     found = evaluate(problem, run.draw_sets, elbo=run.elbo, reference_draws=reference_draws)
     return {
         "schema": results.SCHEMA,

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks import bars, cli, references, report, results, runner, worker
 from benchmarks.evaluate import evaluate, mode_shares
-from benchmarks.methods import METHODS, OURS, PEERS, first_number
+from benchmarks.methods import OURS, PEERS
+from benchmarks.own import first_number
 from benchmarks.problems import PROBLEMS, DatabaseProblem
 
 NAMES = sorted(name for name, problem in PROBLEMS.items() if not isinstance(problem, DatabaseProblem))
@@ -175,7 +176,7 @@ def test_missing_numpyro_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runner.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["run", "--problems", "ring", "--methods", PEERS[0], "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        "Expected NumPyro for the methods numpyro_nuts_sequential, numpyro_nuts_vectorized; got no package numpyro. "
+        "Expected numpyro for numpyro_nuts_sequential; got no package numpyro. "
         "Fix: pip install 'neural_vb[bench]', or leave the peers out with --methods neural_vb\n"
     )
     runner.check_peers([OURS])
@@ -217,7 +218,3 @@ def test_empty_results_are_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"Expected results in {tmp_path}; got none. Fix: python -m benchmarks run, or name their folder with --out\n"
     )
-
-
-def test_methods_are_ours_and_two_peers():
-    assert list(METHODS) == [OURS, *PEERS]
