@@ -20,7 +20,7 @@ class Arrays:
 
     Attributes:
         constant: (values, like) -> values in the precision of the array ``like``.
-        exp: elementwise, as are ``log`` and ``log1p``.
+        exp: elementwise, as are ``log``, ``log1p`` and ``softplus``.
         sum: over the last axis.
         logsumexp: over the last axis.
         stack: arrays -> a new last axis.
@@ -35,6 +35,7 @@ class Arrays:
     exp: Function
     log: Function
     log1p: Function
+    softplus: Function
     sum: Function
     logsumexp: Function
     stack: Function
@@ -60,6 +61,7 @@ def tensorflow() -> Arrays:
         exp=tf.exp,
         log=tf.math.log,
         log1p=tf.math.log1p,
+        softplus=tf.math.softplus,
         sum=lambda x: tf.reduce_sum(x, -1),
         logsumexp=lambda x: tf.reduce_logsumexp(x, -1),
         stack=lambda parts: tf.stack(parts, -1),
@@ -74,6 +76,7 @@ def tensorflow() -> Arrays:
 def jax() -> Arrays:
     """Of JAX."""
     import jax.numpy as jnp
+    from jax.nn import softplus
     from jax.scipy.linalg import solve_triangular
     from jax.scipy.special import logsumexp
 
@@ -89,6 +92,7 @@ def jax() -> Arrays:
         exp=jnp.exp,
         log=jnp.log,
         log1p=jnp.log1p,
+        softplus=softplus,
         sum=lambda x: jnp.sum(x, -1),
         logsumexp=lambda x: logsumexp(x, -1),
         stack=lambda parts: jnp.stack(parts, -1),

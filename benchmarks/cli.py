@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import database, make_references, references, report, runner
+from benchmarks import database, make_references, problems_regression, references, report, runner
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS, DatabaseProblem
-from benchmarks.references import FLOORS
+from benchmarks.references import DRAWS_VARIABLE, FLOORS
+from benchmarks.regression_data import DATA_VARIABLE
 
 ALL = "posteriordb"
 DATABASE = [name for name, problem in PROBLEMS.items() if isinstance(problem, DatabaseProblem)]
-OWN = [name for name in PROBLEMS if name not in DATABASE]
+REGRESSIONS = [problem.name for problem in problems_regression.REGRESSIONS]
+OWN = [name for name, problem in PROBLEMS.items() if problem.needs is None]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,11 +42,14 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, default=Path("results"), help="folder of results (default: results)")
 
     reference = commands.add_parser("reference", help="make stored reference numbers again")
-    reference.add_argument("problem", choices=["logistic_25", "eight_schools"])
+    reference.add_argument("problem", choices=["logistic_25", "eight_schools", *REGRESSIONS])
     reference.add_argument("--seed", type=int, default=references.LOGISTIC_SEED)
     verify = commands.add_parser("verify", help="check the models of posteriordb by their scores at its draws")
     for command in (run, reference, verify):
         command.add_argument("--posteriordb", help="checkout of posteriordb (or the environment's POSTERIORDB)")
+    for command in (run, reference):
+        command.add_argument("--data", help=f"folder of the regressions' files (or the environment's {DATA_VARIABLE})")
+        command.add_argument("--draws", help=f"folder of long runs' draws (or the environment's {DRAWS_VARIABLE})")
 
     floors = commands.add_parser("floors", help="distances between pairs of exact samples")
     floors.add_argument("--problems", nargs="+", choices=FLOORS, default=list(FLOORS), metavar="NAME")
@@ -67,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(options: argparse.Namespace) -> int:
+    for variable, name in ((DATA_VARIABLE, "data"), (DRAWS_VARIABLE, "draws")):
+        if getattr(options, name, None):
+            os.environ[variable] = getattr(options, name)  # for this process and for those of the runs
     if options.command == "run":
         path = references.posteriordb_path(options.posteriordb)
         problems = [name for given in options.problems for name in (DATABASE if given == ALL else [given])]
@@ -80,6 +89,11 @@ def _command(options: argparse.Namespace) -> int:
         return 0 if database.show_identities(references.require_posteriordb(options.posteriordb)) else 1
     elif options.problem == "logistic_25":
         make_references.show_logistic(options.seed)
+    elif options.problem in problems_regression.SIZES:
+        make_references.make_regression(options.problem, options.seed)
+    elif options.problem != "eight_schools":
+        draws = os.environ.get(DRAWS_VARIABLE)
+        make_references.make_hierarchy(options.problem, options.seed, Path(draws) if draws else None)
     else:
         make_references.show_eight_schools(options.posteriordb)
     return 0

@@ -25,6 +25,15 @@ FOUR_WEIGHTS = np.array([0.125, 0.125, 0.5, 0.25])
 FUNNEL_SIZE = 10
 FUNNEL_SD = 3.0
 LOGISTIC_PRIOR_SD = 2.0
+FORTY_CENTRES = np.random.RandomState(0).uniform(-40.0, 40.0, (40, 2))
+FORTY_WEIGHTS = np.full(40, 1.0 / 40.0)
+# Haario, Saksman & Tamminen 1999 (Computational Statistics 14, 375-395): N(0, diag(10^2, 1)) with its second axis bent,
+# z2 = x2 - b (x1^2 - 10^2). Theirs is the choice of b = .03, "moderately twisted".
+TWIST_SD = 10.0
+TWIST = 0.03
+STUDENT_DOF = 5.0
+STUDENT_CORRELATION = 0.7
+GUMBEL_SCALES = np.array([0.5, 1.0, 2.0, 4.0, 8.0])
 
 
 class Schools(NamedTuple):
@@ -62,6 +71,12 @@ def correlated_covariance(size: int = 50) -> Array:
     """A A^T with A = G / sqrt(D) + .3 I and G standard normal from ``RandomState(1)``: [D, D]."""
     factor = np.random.RandomState(1).randn(size, size) / np.sqrt(size) + 0.3 * np.eye(size)
     return factor @ factor.T
+
+
+def student_scale(size: int) -> Array:
+    """Scale matrix of the Student t, .7^|i - j|: [D, D]. The covariance is 5/3 of it."""
+    index = np.arange(size)
+    return STUDENT_CORRELATION ** np.abs(index[:, None] - index)
 
 
 class LogisticData(NamedTuple):

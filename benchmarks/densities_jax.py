@@ -48,14 +48,6 @@ def four_modes() -> LogProb:
     return _modes(definitions.FOUR_CENTRES, definitions.FOUR_WEIGHTS)
 
 
-def correlated_gaussian() -> LogProb:
-    # Whitened by hand, so that a gradient is one triangular product and not a factorisation.
-    whiten_np = np.linalg.inv(np.linalg.cholesky(definitions.correlated_covariance()))
-    whiten = jnp.asarray(whiten_np, jnp.float32)
-    constant = float(np.log(np.diag(whiten_np)).sum()) - 0.5 * len(whiten_np) * LOG_2PI
-    return lambda z: constant - 0.5 * ((whiten @ z) ** 2).sum()
-
-
 def logistic() -> LogProb:
     data = definitions.logistic_data()
     signed = jnp.asarray(np.where(data.labels > 0, 1.0, -1.0)[:, None] * data.design, jnp.float32)

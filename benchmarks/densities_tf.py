@@ -74,17 +74,6 @@ def four_modes() -> FitArguments:
     return _modes(definitions.FOUR_CENTRES, definitions.FOUR_WEIGHTS)
 
 
-def correlated_gaussian() -> FitArguments:
-    # Whitened by hand, as in JAX: a triangular solve is several times slower under XLA than a product.
-    whiten = np.linalg.inv(np.linalg.cholesky(definitions.correlated_covariance()))
-    whitener, constant = _constant(whiten), float(np.log(np.diag(whiten)).sum()) - 0.5 * len(whiten) * LOG_2PI
-
-    def log_prob(z: tf.Tensor) -> tf.Tensor:
-        return constant - 0.5 * tf.reduce_sum(tf.linalg.matmul(z, whitener, transpose_b=True) ** 2, axis=-1)
-
-    return FitArguments(log_prob, None, {"event_shape": [len(whiten)]})
-
-
 def logistic() -> FitArguments:
     data = definitions.logistic_data()
     design, labels = _constant(data.design), _constant(data.labels)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import definitions
 from benchmarks.definitions import Array
+from benchmarks.logistic import LogisticPosterior, StudentProposal
 from benchmarks.quadrature import TauPosterior, half_cauchy_posterior, normal_posterior
 
 Rng = np.random.Generator
@@ -50,10 +50,32 @@ def four_modes(n: int, rng: Rng) -> Array:
     return modes(definitions.FOUR_CENTRES, definitions.FOUR_WEIGHTS, n, rng)
 
 
-def correlated_gaussian(n: int, rng: Rng) -> Array:
-    """N(0, A A^T): [n, 50]."""
-    covariance = definitions.correlated_covariance()
-    return rng.standard_normal((n, len(covariance))) @ np.linalg.cholesky(covariance).T
+def correlated_gaussian(n: int, rng: Rng, *, size: int) -> Array:
+    """N(0, A A^T): [n, D]."""
+    return rng.standard_normal((n, size)) @ np.linalg.cholesky(definitions.correlated_covariance(size)).T
+
+
+def twisted_gaussian(n: int, rng: Rng) -> Array:
+    """z1 ~ N(0, 10^2), z2 given z1 ~ N(-b (z1^2 - 10^2), 1): [n, 2]."""
+    first = definitions.TWIST_SD * rng.standard_normal(n)
+    bend = definitions.TWIST * (first**2 - definitions.TWIST_SD**2)
+    return np.stack([first, rng.standard_normal(n) - bend], axis=1)
+
+
+def forty_gaussians(n: int, rng: Rng) -> Array:
+    """Forty unit Gaussians far apart: [n, 2]."""
+    return modes(definitions.FORTY_CENTRES, definitions.FORTY_WEIGHTS, n, rng)
+
+
+def student_t(n: int, rng: Rng, *, size: int) -> Array:
+    """Multivariate t with 5 degrees of freedom: [n, D]."""
+    scale_tril = np.linalg.cholesky(definitions.student_scale(size))
+    return StudentProposal(np.zeros(size), scale_tril, definitions.STUDENT_DOF).sample(n, rng)[0]
+
+
+def gumbel(n: int, rng: Rng) -> Array:
+    """Independent Gumbel coordinates of five scales: [n, 5]."""
+    return definitions.GUMBEL_SCALES * rng.gumbel(size=(n, len(definitions.GUMBEL_SCALES)))
 
 
 def funnel(n: int, rng: Rng) -> Array:
@@ -89,76 +111,13 @@ def avb_eight_schools(n: int, rng: Rng) -> Array:
     return np.concatenate([mu[:, None], tau[:, None], eta], axis=1)
 
 
-def logistic_log_prob(z: Array) -> Array:
-    """Log joint in nats with the normalised prior N(0, 2^2): [n, 25] -> [n]."""
-    design, labels, _ = definitions.logistic_data()
-    prior_sd, size = definitions.LOGISTIC_PRIOR_SD, design.shape[1]
-    margins = z @ (np.where(labels > 0, 1.0, -1.0)[:, None] * design).T
-    prior = -0.5 * (z**2).sum(axis=1) / prior_sd**2 - size * np.log(prior_sd * np.sqrt(2.0 * np.pi))
-    return prior - np.logaddexp(0.0, -margins).sum(axis=1)
-
-
-class StudentProposal(NamedTuple):
-    """Multivariate t with ``dof`` degrees of freedom: location [D], scale_tril [D, D]."""
-
-    location: Array
-    scale_tril: Array
-    dof: float = 20.0
-
-    def sample(self, n: int, rng: Rng) -> tuple[Array, Array]:
-        """Draws [n, D] and their log densities [n]."""
-        from scipy import special
-
-        size, dof = len(self.location), self.dof
-        noise = rng.standard_normal((n, size)) * np.sqrt(dof / rng.chisquare(dof, (n, 1)))
-        normaliser = special.gammaln((dof + size) / 2) - special.gammaln(dof / 2) - size / 2 * np.log(dof * np.pi)
-        normaliser -= np.log(np.diag(self.scale_tril)).sum()
-        log_density = normaliser - (dof + size) / 2 * np.log1p((noise**2).sum(axis=1) / dof)
-        return self.location + noise @ self.scale_tril.T, log_density
-
-
-class LogisticProposal(NamedTuple):
-    """A Student t matched to the logistic posterior, and the largest log weight seen among 100,000 of its draws."""
-
-    student: StudentProposal
-    log_bound: float
+def logistic(n: int, rng: Rng) -> Array:
+    """logistic_25 by rejection: [n, 25]."""
+    return logistic_posterior().sample(n, rng)
 
 
 @functools.cache
-def logistic_proposal() -> LogisticProposal:
-    """Newton to the mode, then two rounds of importance sampling that match mean and covariance. About two seconds."""
-    design, labels, _ = definitions.logistic_data()
-    size, precision = design.shape[1], definitions.LOGISTIC_PRIOR_SD**-2
-    z = np.zeros(size)
-    for _ in range(20):
-        p = 1.0 / (1.0 + np.exp(-design @ z))
-        hessian = (design * (p * (1.0 - p))[:, None]).T @ design + precision * np.eye(size)
-        z = z + np.linalg.solve(hessian, design.T @ (labels - p) - precision * z)
-    student = StudentProposal(z, np.linalg.cholesky(np.linalg.inv(hessian)))
-    rng = np.random.default_rng(0)
-    for _ in range(2):
-        draws, weights, _ = weighted(student, 50_000, rng)
-        mean = weights @ draws
-        student = StudentProposal(mean, np.linalg.cholesky((draws - mean).T @ ((draws - mean) * weights[:, None])))
-    draws, log_density = student.sample(100_000, rng)
-    return LogisticProposal(student, float(np.max(logistic_log_prob(draws) - log_density)))
-
-
-def weighted(student: StudentProposal, n: int, rng: Rng) -> tuple[Array, Array, float]:
-    """Draws [n, D], their normalised importance weights [n] under the logistic posterior, and the log evidence."""
-    draws, log_density = student.sample(n, rng)
-    log_weights = logistic_log_prob(draws) - log_density
-    total = np.logaddexp.reduce(log_weights)
-    return draws, np.exp(log_weights - total), float(total - np.log(n))
-
-
-def logistic(n: int, rng: Rng) -> Array:
-    """Rejection from a matched Student t: [n, 25]. Exact but for weights above the bound, one draw in 100,000."""
-    student, log_bound = logistic_proposal()
-    kept, have = [], 0
-    while have < n:
-        draws, log_density = student.sample(20_000, rng)
-        accept = np.log(rng.random(len(draws))) < logistic_log_prob(draws) - log_density - log_bound
-        kept.append(draws[accept])
-        have += len(kept[-1])
-    return np.concatenate(kept)[:n]
+def logistic_posterior() -> LogisticPosterior:
+    """The posterior of logistic_25."""
+    data = definitions.logistic_data()
+    return LogisticPosterior(data.design, data.labels, definitions.LOGISTIC_PRIOR_SD)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import own, own_parts, peers_blackjax, peers_numpyro, peers_nutpie
-from benchmarks.problems import Problem
+from benchmarks.problem import Problem
 from benchmarks.runs import Run
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import bars
-from benchmarks.problems import Problem
+from benchmarks.problem import Problem
 from benchmarks.runs import DRAW_SEED, Run, sampling_rates
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.problems import Problem
+from benchmarks.problem import Problem
 from benchmarks.runs import Run, variational_run
 
 NUM_POINTS = 64

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.definitions import Array
-from benchmarks.problems import Problem
+from benchmarks.problem import Problem
 from benchmarks.runs import Run, variational_run
 
 NUM_PATHS = 20  # as in the paper

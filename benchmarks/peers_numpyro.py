@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.definitions import Array
-from benchmarks.problems import Problem
+from benchmarks.problem import Problem
 from benchmarks.runs import NUM_CHAINS, NUM_SAMPLES, NUM_WARMUP, Run, variational_run
 
 NUM_STEPS = 10_000

@@ -14,6 +14,8 @@ from benchmarks import definitions
 from benchmarks.definitions import Array
 
 POSTERIORDB_VARIABLE = "POSTERIORDB"
+DRAWS_VARIABLE = "BENCHMARK_DRAWS"  # a folder of long runs' draws, NAME.npy, which `reference NAME --draws` writes
+STORE = Path(__file__).with_name("reference_moments.json")
 EIGHT_SCHOOLS_FILE = Path("reference_posteriors/draws/draws/eight_schools-eight_schools_noncentered.json.zip")
 
 
@@ -22,6 +24,41 @@ class Moments(NamedTuple):
 
     mean: Array
     sd: Array
+
+
+class Stored(NamedTuple):
+    """A row of the store.
+
+    Attributes:
+        moments: [D] each.
+        log_evidence: in nats, or None where the method does not know it.
+    """
+
+    moments: Moments
+    log_evidence: float | None
+
+    def require_log_evidence(self) -> float:
+        """As a number; NaN where it is not known."""
+        return float("nan") if self.log_evidence is None else self.log_evidence
+
+
+def stored(name: str) -> Stored:
+    """Moments that ``python -m benchmarks reference NAME`` has put into the store.
+
+    Raises:
+        DataError: it has not.
+    """
+    rows = json.loads(STORE.read_text(encoding="utf-8"))
+    if name not in rows:
+        from neural_vb.errors import DataError
+
+        raise DataError(
+            expected=f"reference moments of {name} in {STORE.name}",
+            got=f"those of {', '.join(sorted(rows)) or 'nothing'}",
+            fix=f"python -m benchmarks reference {name}, which takes its time, or leave the problem out",
+        )
+    row = rows[name]
+    return Stored(Moments(np.array(row["mean"]), np.array(row["sd"])), row.get("log_evidence"))
 
 
 # Importance sampling from a matched Student t, 2,000,000 draws, effective share 78 %, standard error .0008 sd:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import database, references, results
+from benchmarks import database, problems_regression, references, regression_data, results
 from benchmarks.methods import METHODS, OURS
 from benchmarks.problems import PROBLEMS, DatabaseProblem
 
@@ -31,13 +31,18 @@ def check_peers(methods: Sequence[str]) -> None:
             )
 
 
-def check_database(problems: Sequence[str], posteriordb: Path | None) -> None:
-    """A wrong path is better found now than after an hour."""
+def check_files(problems: Sequence[str], posteriordb: Path | None) -> None:
+    """A wrong path, or a reference that was never made, is better found now than after an hour."""
     if posteriordb is not None and "eight_schools" in problems:
         references.eight_schools_draws(posteriordb)
     wanted = [name for name in problems if isinstance(PROBLEMS[name], DatabaseProblem)]
     if wanted:
         database.load(wanted[0], references.require_posteriordb(posteriordb))
+    for name in problems:
+        if PROBLEMS[name].needs == regression_data.DATA_VARIABLE:
+            problems_regression.DATA[name]()
+        if PROBLEMS[name].panel == "regressions":
+            PROBLEMS[name].moments()
 
 
 def run_all(
@@ -60,7 +65,7 @@ def run_all(
         DataError: posteriordb is not where it should be, or not named and wanted.
     """
     check_peers(methods)
-    check_database(problems, posteriordb)
+    check_files(problems, posteriordb)
     todo = [
         (problem, method, seed)
         for seed in seeds

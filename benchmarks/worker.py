@@ -24,7 +24,8 @@ def measure(problem_name: str, method: str, seed: int, posteriordb: Path | None 
     problem = PROBLEMS[problem_name]
     if posteriordb:
         os.environ[references.POSTERIORDB_VARIABLE] = str(posteriordb)
-    reference_draws = problem.reference_draws(posteriordb) if posteriordb and problem.reference_draws else None
+    folder = os.environ.get(problem.draws_from)
+    reference_draws = problem.reference_draws(Path(folder)) if folder and problem.reference_draws else None
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     run = METHODS[method].run(problem, seed)
     found = evaluate(problem, run.draw_sets, elbo=run.elbo, reference_draws=reference_draws)
