@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks import metrics
+from benchmarks import metrics, sample_metrics
 from benchmarks.definitions import Array
-from benchmarks.problems import Problem
+from benchmarks.problem import Problem
 from benchmarks.references import Moments
 
 EXACT_SEED = 10_000
@@ -28,7 +28,7 @@ def evaluate(
 
     Returns:
         Metrics by name; errors in reference sds, ``elbo_error`` in nats. A quantity with draws that are not finite has
-        the value NaN.
+        the value NaN. What is told beside its noise floor has that under its name with ``_floor``.
     """
     rows = [_one_set(problem, z, EXACT_SEED + i, reference_draws) for i, z in enumerate(draw_sets)]
     found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
@@ -58,15 +58,23 @@ def _one_set(problem: Problem, z: Array, seed: int, reference_draws: Array | Non
         draws = np.concatenate([named[name] for name in references], axis=1)
         joined = Moments(*(np.concatenate([reference[i] for reference in references.values()]) for i in (0, 1)))
         found |= _moment_errors(draws, joined, "_named")
-    if problem.exact is not None:
-        exact = problem.exact(len(z), np.random.default_rng(seed))
+    exact = problem.exact(len(z), np.random.default_rng(seed)) if problem.exact is not None else None
+    if exact is not None:
         found["sw1"] = metrics.sliced_wasserstein(z, exact, moments.sd)
+        found |= sample_metrics.with_floors(z, exact, moments.sd)
     if reference_draws is not None:
+        if problem.exact is None:  # another part of the reference for each set of draws
+            order = np.random.default_rng(seed).permutation(len(reference_draws))[: 2 * sample_metrics.SUBSAMPLE]
+            found |= sample_metrics.with_floors(z, reference_draws[order], moments.sd)
         found["sw1_reference"] = metrics.sliced_wasserstein(z, reference_draws, moments.sd)
         found["second_moment_error"] = metrics.max_second_moment_error(z, reference_draws)
         found["correlation_error"] = metrics.max_correlation_error(z, reference_draws)
     if problem.modes is not None:
-        found["mode_error"] = metrics.max_mode_weight_error(problem.modes.assign(z), problem.modes.weights)
+        assignment = problem.modes.assign(z)
+        found["mode_error"] = metrics.max_mode_weight_error(assignment, problem.modes.weights)
+        found["mode_tv"] = metrics.mode_total_variation(assignment, problem.modes.weights)
+        if exact is not None:
+            found["mode_tv_floor"] = metrics.mode_total_variation(problem.modes.assign(exact), problem.modes.weights)
     return found
 
 

@@ -141,6 +141,12 @@ def max_mode_weight_error(assignment: Array, weights: Array) -> float:
     return float(np.max(np.abs(mode_weights(assignment, len(weights)) - weights)))
 
 
+def mode_total_variation(assignment: Array, weights: Array) -> float:
+    """Half the sum over modes of |share of draws - true weight|. Assignment [S]; weights [number of modes]."""
+    weights = np.asarray(weights)
+    return float(0.5 * np.abs(mode_weights(assignment, len(weights)) - weights).sum())
+
+
 def positive_share(values: Array) -> float:
     """Share of values above zero, such as P(tau > 0). Values [S]."""
     return float(np.mean(values > 0))
