@@ -38,6 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
 
     table = commands.add_parser("report", help="print the tables; write report.json and report.md")
+    table.add_argument(
+        "--docs", type=Path, help="folder of benchmarks.md, to put tables and figure between its markers, such as docs"
+    )
     for command in (run, table):
         command.add_argument("--out", type=Path, default=Path("results"), help="folder of results (default: results)")
 
@@ -82,7 +85,7 @@ def _command(options: argparse.Namespace) -> int:
         failed = runner.run_all(problems, options.methods, options.seeds, out=options.out, posteriordb=path)
         return 1 if failed else 0
     if options.command == "report":
-        print(report.write_report(options.out), end="")
+        print(report.write_report(options.out, options.docs), end="")
     elif options.command == "floors":
         make_references.show_floors(options.problems, num_pairs=options.pairs, seed=options.seed)
     elif options.command == "verify":

@@ -34,7 +34,8 @@ def evaluate(
     found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     found.update({f"{name}_worst_set": float(np.max([row[name] for row in rows])) for name in rows[0]})
     if reference_draws is not None:
-        found["sw1_reference_floor"] = metrics.halves_floor(reference_draws, len(draw_sets[0]), problem.moments().sd)
+        mean, quantile = metrics.halves_floor(reference_draws, len(draw_sets[0]), problem.moments().sd)
+        found |= {"sw1_reference_floor": mean, "sw1_reference_floor_99": quantile}
     if elbo is not None and problem.log_evidence is not None:
         found["elbo_error"] = abs(elbo - problem.log_evidence())
     return found

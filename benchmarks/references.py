@@ -89,6 +89,15 @@ FLOORS: dict[str, tuple[float, float]] = {
     "avb_eight_schools": (0.0125, 0.0194),
     "correlated_gaussian_50": (0.0128, 0.0148),
     "logistic_25": (0.0123, 0.0141),
+    "twisted_gaussian": (0.0132, 0.0224),
+    "forty_gaussians": (0.0119, 0.0232),
+    "student_t_2": (0.0146, 0.0251),
+    "student_t_10": (0.0149, 0.0213),
+    "gumbel_5": (0.0133, 0.0178),
+    "correlated_gaussian_10": (0.0127, 0.0183),
+    "correlated_gaussian_100": (0.0130, 0.0151),
+    "correlated_gaussian_300": (0.0129, 0.0138),
+    "correlated_gaussian_1000": (0.0127, 0.0135),
 }
 
 

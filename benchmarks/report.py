@@ -1,63 +1,75 @@
-"""From result files to tables: the worst seed of every bar's metric, and time beside NUTS."""
+"""From result files to tables: bars, who is best, time beside NUTS, distances and errors."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bars, results
-from benchmarks.methods import METHODS, NUTS, OURS
+from benchmarks import bars, report_plots, results, standings
+from benchmarks.methods import METHODS, OURS
 from benchmarks.problems import PROBLEMS
-from benchmarks.references import FLOORS
+from benchmarks.standings import Result, select
+from benchmarks.tables import number, table
 
-Result = dict[str, Any]
 EXTRA_METRICS = (
     "mean_error",
+    "rms_mean_error",
     "sd_error",
     "mean_error_exact",
     "sd_error_exact",
     "sw1",
+    "w1",
+    "w1_floor",
+    "mmd",
+    "mmd_floor",
     "second_moment_error",
     "correlation_error",
     "mode_error",
+    "mode_tv",
+    "mode_tv_floor",
     "elbo_error",
 )
-STAND_INS = {"sw1": "sw1_reference"}  # where there is no exact sampler
+BEGIN, END = "<!-- python -m benchmarks report: begin -->", "<!-- python -m benchmarks report: end -->"
 
 
 def make_report(found: Sequence[Result]) -> dict[str, Any]:
-    """Rows of the three tables.
+    """Rows of the tables.
 
     Args:
         found: results, as ``results.read_results`` gives them.
 
     Returns:
-        ``bars``: per bar the worst value over seeds, the limit and whether it is met; ``times``: per problem medians
-        over seeds and the ratio to the quicker NUTS; ``median_time_ratio`` over the problems that have bars;
-        ``metrics``: worst over seeds of the main metrics for every method; ``failed``: runs that ended in an error.
+        ``bars``: per bar the worst value over seeds, the limit and whether it is met; ``standings``: ours against each
+        variational rival; ``times``: per problem medians over seeds and the ratio to the quicker NUTS;
+        ``median_time_ratio`` over the problems that have bars; ``database_time_ratio``, the geometric mean over
+        posteriordb; ``distances``: per problem the mean over seeds of the sliced Wasserstein distance of every method;
+        ``metrics``: worst over seeds of the main metrics for every method; ``resources``: medians per method;
+        ``failed``: runs that ended in an error.
     """
     good = [result for result in found if "error" not in result]
-    times = [row for name in PROBLEMS if (row := _time_row(name, good))]
+    times, distances = standings.times(good), standings.distances(found)
     ratios = [row["ratio"] for row in times if row["problem"] in bars.TIMED_PROBLEMS and row["ratio"] is not None]
     median_ratio = statistics.median(ratios) if ratios else None
+    database_ratio, database_posteriors = standings.database_ratio(times)
     return {
-        "bars": [_bar_row(bar, found) for bar in bars.BARS if _select(found, bar.problem, OURS)],
+        "bars": [_bar_row(bar, found) for bar in bars.BARS if select(found, bar.problem, OURS)],
+        "standings": standings.standings(distances),
         "times": times,
         "median_time_ratio": median_ratio,
         "time_ratio_bar": bars.TIME_RATIO,
         "time_ratio_met": None if median_ratio is None else median_ratio <= bars.TIME_RATIO,
         "time_ratio_problems": len(ratios),
+        "database_time_ratio": database_ratio,
+        "database_posteriors": database_posteriors,
+        "distances": distances,
         "metrics": [row for name in PROBLEMS for method in METHODS if (row := _metric_row(name, method, good))],
+        "resources": standings.resources(good),
         "failed": [
             {key: run[key] for key in ("problem", "method", "seed", "error")} for run in found if "error" in run
         ],
     }
-
-
-def _select(found: Sequence[Result], problem: str, method: str) -> list[Result]:
-    return [result for result in found if result["problem"] == problem and result["method"] == method]
 
 
 def _worst(values: Sequence[float | None], pick: Callable[[Any], float]) -> float | None:
@@ -66,7 +78,7 @@ def _worst(values: Sequence[float | None], pick: Callable[[Any], float]) -> floa
 
 
 def _bar_row(bar: bars.Bar, found: Sequence[Result]) -> dict[str, Any]:
-    runs = _select(found, bar.problem, OURS)
+    runs = select(found, bar.problem, OURS)
     # A failed run has no metrics: it counts as a missed bar and is not passed over.
     worst = _worst([run.get("metrics", {}).get(bar.metric) for run in runs], min if bar.at_least else max)
     seeds = sorted(run["seed"] for run in runs)
@@ -81,57 +93,37 @@ def _bar_row(bar: bars.Bar, found: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _time_row(problem: str, good: Sequence[Result]) -> dict[str, Any] | None:
-    runs = {method: _select(good, problem, method) for method in METHODS}
-    if not any(runs.values()):
-        return None
-    seconds = {method: _median(run["seconds"] for run in runs[method]) for method in METHODS}
-    imports = {method: _median(run["import_seconds"] for run in runs[method]) for method in METHODS}
-    ratios = []
-    for run in runs[OURS]:
-        same_seed = [peer["seconds"] for name in NUTS for peer in runs[name] if peer["seed"] == run["seed"]]
-        # Peers may have been run for one seed only: then their medians stand in.
-        others = same_seed or [value for name in NUTS if (value := seconds[name]) is not None]
-        ratios += [run["seconds"] / min(others)] if others else []
-    return {"problem": problem, "seconds": seconds, "import_seconds": imports, "ratio": _median(ratios)}
-
-
-def _median(values: Any) -> float | None:
-    values = list(values)
-    return statistics.median(values) if values else None
-
-
 def _metric_row(problem: str, method: str, good: Sequence[Result]) -> dict[str, Any] | None:
-    runs = _select(good, problem, method)
+    runs = select(good, problem, method)
     if not runs:
         return None
-    worst = {name: _worst([_metric(run["metrics"], name) for run in runs], max) for name in EXTRA_METRICS}
-    return {"problem": problem, "method": method, "num_seeds": len(runs), "floor": _floor(problem, runs), **worst}
+    worst = {name: _worst([standings.metric(run, name) for run in runs], max) for name in EXTRA_METRICS}
+    floor = standings.floor(problem, runs)
+    return {
+        "problem": problem,
+        "method": method,
+        "num_seeds": len(runs),
+        "floor": None if floor is None else floor.mean,
+        **worst,
+    }
 
 
-def _metric(metrics: Mapping[str, float], name: str) -> float | None:
-    return metrics.get(name, metrics.get(STAND_INS.get(name, name)))
-
-
-def _floor(problem: str, runs: Sequence[Result]) -> float | None:
-    return FLOORS[problem][0] if problem in FLOORS else runs[0]["metrics"].get("sw1_reference_floor")
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The tables as Markdown."""
+def markdown(report: dict[str, Any], *, everyone: bool = True) -> str:
+    """The tables as Markdown; the errors of all methods, or of ours alone."""
     parts = []
     if report["bars"]:
         met = sum(row["met"] for row in report["bars"])
         parts += ["## Bars (worst over seeds)", _bar_table(report["bars"])]
         parts += [f"{met} of {len(report['bars'])} bars met."]
+    if report["standings"]:
+        parts += ["## Who is best", _STANDINGS, _standings_table(report["standings"])]
+    if report["distances"]:
+        parts += ["## Sliced Wasserstein distance (mean over seeds)", _distance_table(report["distances"])]
     parts += ["## Time (median over seeds, compilation included)", _time_table(report["times"])]
-    if report["median_time_ratio"] is not None:
-        parts.append(
-            f"Median ratio over {report['time_ratio_problems']} of {len(bars.TIMED_PROBLEMS)} problems with bars: "
-            f"{report['median_time_ratio']:.2f}, bar ≤ {report['time_ratio_bar']:.4g}: "
-            f"{'met' if report['time_ratio_met'] else 'NOT met'}."
-        )
-    parts += ["## Errors (worst over seeds, in reference sds)", _metric_table(report["metrics"])]
+    parts += _ratios(report)
+    parts += ["## Imports, draws and memory (medians over runs)", _resource_table(report["resources"])]
+    shown = [row for row in report["metrics"] if everyone or row["method"] == OURS]
+    parts += ["## Errors (worst over seeds, in reference sds)", _metric_table(shown)]
     if report["failed"]:
         lines = [
             f"- {row['problem']}, {row['method']}, seed {row['seed']}: {row['error'].strip().splitlines()[-1]}"
@@ -141,63 +133,97 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_STANDINGS = (
+    f"Problems on which the sliced Wasserstein distance of {OURS} is the smaller one, on which both are within the "
+    "99 % quantile of the floor (tied), and on which it is the larger one. A rival that failed counts as farther."
+)
+
+
+def _ratios(report: dict[str, Any]) -> list[str]:
+    lines = []
+    if report["median_time_ratio"] is not None:
+        lines.append(
+            f"Median ratio over {report['time_ratio_problems']} of {len(bars.TIMED_PROBLEMS)} problems with bars: "
+            f"{report['median_time_ratio']:.2f}, bar ≤ {report['time_ratio_bar']:.4g}: "
+            f"{'met' if report['time_ratio_met'] else 'NOT met'}."
+        )
+    if report["database_time_ratio"] is not None:
+        lines.append(
+            f"Geometric mean of the ratio over {report['database_posteriors']} posteriors of posteriordb: "
+            f"{report['database_time_ratio']:.2f}."
+        )
+    return lines
+
+
 def _bar_table(rows: Sequence[Result]) -> str:
     body = [
         [
             row["problem"],
             row["metric"],
-            _number(row["worst"]),
+            number(row["worst"]),
             str(bars.Bar(row["problem"], row["metric"], row["limit"], row["at_least"])),
             "met" if row["met"] else "NOT met",
             " ".join(map(str, row["seeds"])),
         ]
         for row in rows
     ]
-    return _table(["problem", "metric", OURS, "bar", "", "seeds"], body)
+    return table(["problem", "metric", OURS, "bar", "", "seeds"], body)
+
+
+def _standings_table(rows: Sequence[Result]) -> str:
+    head = ["against", "problems", "closer", "tied", "farther", "closer or tied", "rival failed"]
+    counts = ("problems", "closer", "tied", "farther")
+    body = [
+        [row["rival"], *(str(row[name]) for name in counts), f"{row['share']:.0%}", str(row["failed"])] for row in rows
+    ]
+    return table(head, body)
+
+
+def _distance_table(rows: Sequence[Result]) -> str:
+    methods = [method for method in METHODS if any(method in row["sw1"] for row in rows)]
+
+    def cell(row: Result, method: str) -> str:
+        return "" if method not in row["sw1"] else number(row["sw1"][method])
+
+    body = [
+        [row["problem"], number(row["floor"].mean if row["floor"] else None), *(cell(row, name) for name in methods)]
+        for row in rows
+    ]
+    return table(["problem", "floor", *methods], body)
 
 
 def _time_table(rows: Sequence[Result]) -> str:
-    head = ["problem", *(f"{method} s" for method in METHODS), "ratio to the quicker NUTS", f"imports of {OURS} s"]
+    methods = [method for method in METHODS if any(row["seconds"][method] is not None for row in rows)]
+    head = ["problem", *(f"{method} s" for method in methods), "ratio to the quicker NUTS"]
     body = [
-        [
-            row["problem"],
-            *(_number(row["seconds"][method]) for method in METHODS),
-            _number(row["ratio"]),
-            _number(row["import_seconds"][OURS]),
-        ]
-        for row in rows
+        [row["problem"], *(number(row["seconds"][method]) for method in methods), number(row["ratio"])] for row in rows
     ]
-    return _table(head, body)
+    return table(head, body)
+
+
+def _resource_table(rows: Sequence[Result]) -> str:
+    names = ("import_seconds", "first_sample_seconds", "draws_per_second", "peak_memory_mb")
+    head = ["method", "runs", "imports s", "first draws s", "draws per second", "peak memory MB"]
+    return table(head, [[row["method"], str(row["runs"]), *(number(row[name]) for name in names)] for row in rows])
 
 
 def _metric_table(rows: Sequence[Result]) -> str:
+    names = [name for name in EXTRA_METRICS if any(row[name] is not None for row in rows)]
     body = [
-        [row["problem"], row["method"], _number(row["floor"]), *(_number(row[name]) for name in EXTRA_METRICS)]
-        for row in rows
+        [row["problem"], row["method"], number(row["floor"]), *(number(row[name]) for name in names)] for row in rows
     ]
-    return _table(["problem", "method", "sw1 floor", *EXTRA_METRICS], body)
+    return table(["problem", "method", "sw1 floor", *names], body)
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, body)])
-
-
-def write_report(out: Path) -> str:
+def write_report(out: Path, docs: Path | None = None) -> str:
     """Write ``report.json`` and ``report.md`` beside the results, and return the tables.
 
+    Args:
+        out: folder of results.
+        docs: folder of the documentation; its page gets the tables between its markers and the figure, if one is named.
+
     Raises:
-        DataError: the folder holds no result.
+        DataError: the folder holds no result, or the page has no markers.
     """
     found = results.read_results(out)
     if not found:
@@ -210,4 +236,31 @@ def write_report(out: Path) -> str:
     text = markdown(report)
     results.write_json(out / "report.json", report)
     (out / "report.md").write_text(text, encoding="utf-8")
+    if docs is not None:
+        publish(report, docs)
     return text
+
+
+def publish(report: dict[str, Any], docs: Path) -> None:
+    """Put the figure into ``images/``, and what is between the markers of ``benchmarks.md`` anew; prose is kept.
+
+    Raises:
+        DataError: the page is not there, or has not both markers.
+    """
+    page = docs / "benchmarks.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        from neural_vb.errors import DataError
+
+        raise DataError(
+            expected=f"{page} with the lines {BEGIN} and {END}",
+            got="no such page" if not text else f"{text.count(BEGIN)} and {text.count(END)} of them",
+            fix="put them where the tables belong, or leave --docs out",
+        )
+    before, rest = text.split(BEGIN)
+    tables = markdown(report, everyone=False).replace("## ", "### ")
+    found = report_plots.points(report["distances"], report["times"])
+    if found:
+        report_plots.draw(found, docs / "images" / report_plots.FILE)
+        tables = f"![Error against wall time](images/{report_plots.FILE})\n\n{tables}"
+    page.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{rest.split(END)[1]}", encoding="utf-8")
