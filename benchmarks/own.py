@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import bars
 from benchmarks.problem import Problem
-from benchmarks.runs import DRAW_SEED, Run, sampling_rates
+from benchmarks.runs import DRAW_SEED, Run, peak_memory, sampling_rates
 
 
 def run_neural_vb(problem: Problem, seed: int) -> Run:
@@ -28,6 +28,8 @@ def run_neural_vb(problem: Problem, seed: int) -> Run:
     posterior = fit(target, data, seed=seed, progress=False, **keywords)
     seconds = time.perf_counter() - start
 
+    peak = peak_memory()
+
     def sample(num_draws: int, seed: int) -> Any:
         return _arrays(posterior.sample(num_draws, seed=seed))
 
@@ -38,6 +40,7 @@ def run_neural_vb(problem: Problem, seed: int) -> Run:
         "first_sample_seconds": first_sample,
         "sampling": rates,
         "draws_per_second": rates[-1]["draws_per_second"],
+        "fit_peak_memory_mb": peak,
         "status": str(getattr(posterior.status, "reason", posterior.status)),
         "timings": _timings(posterior),
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.definitions import Array
 from benchmarks.problem import Problem
-from benchmarks.runs import NUM_CHAINS, NUM_SAMPLES, NUM_WARMUP, Run, variational_run
+from benchmarks.runs import NUM_CHAINS, NUM_SAMPLES, NUM_WARMUP, Run, peak_memory, variational_run
 
 NUM_STEPS = 10_000
 NUM_PARTICLES = 16
@@ -48,6 +48,7 @@ def run_nuts(problem: Problem, seed: int, *, chain_method: str) -> Run:
 
     summary = numpyro.diagnostics.summary(draws)["Param:0"]
     details = {
+        "fit_peak_memory_mb": peak_memory(),
         "divergences": int(np.sum(sampler.get_extra_fields()["diverging"])),
         "max_r_hat": float(np.max(summary["r_hat"])),
         "min_effective_sample_size": float(np.min(summary["n_eff"])),

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.definitions import Array
 from benchmarks.problem import Problem
-from benchmarks.runs import NUM_CHAINS, NUM_SAMPLES, NUM_WARMUP, Run
+from benchmarks.runs import NUM_CHAINS, NUM_SAMPLES, NUM_WARMUP, Run, peak_memory
 
 
 def run_nutpie(problem: Problem, seed: int) -> Run:
@@ -55,6 +55,7 @@ def run_nutpie(problem: Problem, seed: int) -> Run:
     draws = np.asarray(trace.posterior["z"].values, float)
     seconds = time.perf_counter() - start
     details = {
+        "fit_peak_memory_mb": peak_memory(),
         "divergences": int(np.sum(trace.sample_stats["diverging"].values)),
         "max_r_hat": _worst(arviz.rhat, trace, max),
         "min_effective_sample_size": _worst(arviz.ess, trace, min),

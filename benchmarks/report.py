@@ -202,8 +202,16 @@ def _time_table(rows: Sequence[Result]) -> str:
 
 
 def _resource_table(rows: Sequence[Result]) -> str:
-    names = ("import_seconds", "first_sample_seconds", "draws_per_second", "peak_memory_mb")
-    head = ["method", "runs", "imports s", "first draws s", "draws per second", "peak memory MB"]
+    names = ("import_seconds", "first_sample_seconds", "draws_per_second", "fit_peak_memory_mb", "peak_memory_mb")
+    head = [
+        "method",
+        "runs",
+        "imports s",
+        "first draws s",
+        "draws per second",
+        "peak memory of the fit MB",
+        "with draws",
+    ]
     return table(head, [[row["method"], str(row["runs"]), *(number(row[name]) for name in names)] for row in rows])
 
 

@@ -6,6 +6,7 @@ tracing and compilation included.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,14 +58,26 @@ def variational_run(
         elbo: in nats, or None.
         details: further facts.
     """
+    peak = peak_memory()
     first_sample, rates = sampling_rates(sample, size)
     draw_sets = [np.asarray(sample(bars.NUM_DRAWS, DRAW_SEED + i), float) for i in range(bars.NUM_DRAW_SETS)]
     facts = {
         "first_sample_seconds": first_sample,
         "sampling": rates,
         "draws_per_second": rates[-1]["draws_per_second"],
+        "fit_peak_memory_mb": peak,
     }
     return Run(import_seconds, seconds, draw_sets, elbo, facts | details)
+
+
+def peak_memory() -> float | None:
+    """Of this process so far, in MB; taken after a fit, before draws by the million."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def sampling_rates(sample: Callable[[int, int], Any], size: int) -> tuple[float, list[dict[str, float]]]:

@@ -138,6 +138,7 @@ def resources(good: Sequence[Result]) -> list[dict[str, Any]]:
                     "import_seconds": _median(run["import_seconds"] for run in runs),
                     "first_sample_seconds": _median(_detail(runs, "first_sample_seconds")),
                     "draws_per_second": _median(_detail(runs, "draws_per_second")),
+                    "fit_peak_memory_mb": _median(_detail(runs, "fit_peak_memory_mb")),
                     "peak_memory_mb": _median(run["peak_memory_mb"] for run in runs if run.get("peak_memory_mb")),
                 }
             )

@@ -13,6 +13,7 @@ from benchmarks import references, results
 from benchmarks.evaluate import evaluate, mode_shares
 from benchmarks.methods import METHODS
 from benchmarks.problems import PROBLEMS
+from benchmarks.runs import peak_memory
 
 
 def measure(problem_name: str, method: str, seed: int, posteriordb: Path | None = None) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def measure(problem_name: str, method: str, seed: int, posteriordb: Path | None 
     reference_draws = problem.reference_draws(Path(folder)) if folder and problem.reference_draws else None
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     run = METHODS[method].run(problem, seed)
+    peak = peak_memory()  # before the evaluation, which has its own
     found = evaluate(problem, run.draw_sets, elbo=run.elbo, reference_draws=reference_draws)
     return {
         "schema": results.SCHEMA,
@@ -44,19 +46,10 @@ def measure(problem_name: str, method: str, seed: int, posteriordb: Path | None 
         "draw_sets": len(run.draw_sets),
         "reference": problem.source,
         "details": run.details,
-        "peak_memory_mb": _peak_memory(),
+        "peak_memory_mb": peak,
         "load_before": load,
         "machine": results.machine(),
     }
-
-
-def _peak_memory() -> float | None:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

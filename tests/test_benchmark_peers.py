@@ -167,7 +167,16 @@ def test_registry_names_its_methods() -> None:
 def test_no_peer_is_imported_before_it_runs() -> None:
     """The registry is read by every process: a library at module level would cost all of them its import."""
     heavy = {"jax", "numpyro", "blackjax", "nutpie", "tensorflow", "tensorflow_probability", "neural_vb"}
-    for file in ("methods", "runs", "own", "own_parts", "peers_numpyro", "peers_blackjax", "peers_nutpie"):
+    for file in (
+        "methods",
+        "runs",
+        "own",
+        "own_parts",
+        "peers_numpyro",
+        "peers_blackjax",
+        "peers_nutpie",
+        "pathfinder",
+    ):
         for node in ast.parse((FOLDER / f"{file}.py").read_text(encoding="utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
