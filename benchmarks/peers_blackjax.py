@@ -48,7 +48,7 @@ def run_pathfinder(problem: Problem, seed: int) -> Run:
     for index in range(NUM_PATHS):
         number = int(status.iter_num[index]) + 1
         x, g, alpha = (np.asarray(part[index][:number], float) for part in (history.x, history.g, history.alpha))
-        used = np.asarray(history.update_mask[index])[1:number].all(axis=-1)
+        used = np.all(np.asarray(history.update_mask[index])[1:number], axis=-1, keepdims=True)[:, 0]
         chosen = _best(along(x, g, alpha, used, WINDOW), evaluate, rng)
         if chosen is not None:
             best.append(chosen[0])

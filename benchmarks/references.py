@@ -76,9 +76,9 @@ LOGISTIC_SD: tuple[float, ...] = (
 LOGISTIC_LOG_EVIDENCE = -209.4995
 LOGISTIC_SEED = 20
 
-# Sliced Wasserstein distance of two exact samples of 20,000 draws: mean and 99 % quantile over 200 pairs, from `python
-# -m benchmarks floors`, seed 0. Exact samplers of regressions are slow: 30 pairs for logistic_25 and waveform, 20 for the
-# other three. Of Gaussians with D = 100, 300 and 1,000 there are 100, 50 and 30.
+# Sliced Wasserstein distance of two exact samples of 20,000 draws: mean and 99 % quantile over 200 pairs, from
+# `python -m benchmarks floors`, seed 0. Exact samplers of regressions are slow: 30 pairs for logistic_25 and waveform,
+# 20 for the other three. Of Gaussians with D = 100, 300 and 1,000 there are 100, 50 and 30.
 FLOORS: dict[str, tuple[float, float]] = {
     "banana": (0.0133, 0.0222),
     "ring": (0.0101, 0.0201),

@@ -47,7 +47,8 @@ def floor(problem: str, runs: Sequence[Result]) -> Floor | None:
 def distance(runs: Sequence[Result]) -> float | None:
     """Mean over seeds of ``sw1``; None when there is no run, or when one failed or drew what is not finite."""
     values = [metric(run, "sw1") for run in runs]
-    return None if not values or any(value is None for value in values) else statistics.fmean(values)  # type: ignore[type-var]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if values and len(known) == len(values) else None
 
 
 def distances(found: Sequence[Result]) -> list[dict[str, Any]]:
