@@ -1,7 +1,7 @@
 """Multi-path Pathfinder on BlackJAX's L-BFGS (Zhang, Carpenter, Gelman & Vehtari 2022, arXiv 2108.03782).
 
-The Gaussians along the paths are our own: those of BlackJAX 1.7.1 move by the gradient of -log p where the paper moves
-by that of log p, and on eight schools only those at the starts of the paths had a finite ELBO.
+The Gaussians along the paths are our own: the means of BlackJAX 1.7.1's move by the gradient of -log p where the paper
+moves by that of log p (a test fails when that has changed).
 """
 
 from __future__ import annotations

@@ -85,3 +85,17 @@ def test_resampling_follows_the_target_and_never_takes_what_is_not_finite() -> N
     z, pareto_k = resample([wide], evaluate, weigh, 5_000, np.random.default_rng(0))
     assert z.shape == (5_000, 1) and (z > 0).all() and pareto_k == 0.1
     assert z.mean() == pytest.approx(np.sqrt(2.0 / np.pi), abs=0.05)
+
+
+@pytest.mark.filterwarnings("ignore")  # JAX's own, which change from version to version
+def test_gaussians_of_our_own_are_still_needed() -> None:
+    """At a point of a standard normal, with the exact Hessian, the mean is 0. BlackJAX 1.7.1's is twice the point."""
+    jax = pytest.importorskip("jax")
+    vi = pytest.importorskip("blackjax.vi.pathfinder")
+    start = jax.numpy.array([1.0, -2.0])
+    path = vi.approximate(jax.random.PRNGKey(0), lambda z: -0.5 * z @ z, start, maxiter=3)[1].path
+    first = jax.tree.map(lambda part: part[0], path)
+    mean = vi.sample(jax.random.PRNGKey(1), first, 20_000)[0].mean(0)
+    np.testing.assert_allclose(mean, 2.0 * start, atol=0.05, err_msg="use BlackJAX's multi-path Pathfinder as it is")
+    ours = pathfinder.gaussian(np.array(start, float), np.array(start, float), *np.zeros((2, 0, 2)), np.ones(2))
+    np.testing.assert_allclose(ours.mean, 0.0, atol=1e-12)
