@@ -36,6 +36,7 @@ def points(
 def draw(found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], path: Path) -> None:
     """Write the figure: a small mark per problem, a large one at a method's geometric mean over them."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     panels = [panel for panel in PANELS if panel in found]
     figure = Figure(figsize=(4.2 * min(len(panels), 3), 3.8 * math.ceil(len(panels) / 3) + 0.9), layout="constrained")
@@ -48,6 +49,13 @@ def draw(found: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], path:
                 handles[method] = _scatter(axis, method, found[panel][method])
         axis.axhline(1.0, color="0.6", linewidth=1.0, zorder=0)
         axis.set(xscale="log", yscale="log", title=panel, xlabel="seconds to the end of the fit")
+        for side in (
+            axis.xaxis,
+            axis.yaxis,
+        ):  # plain numbers at 1, 2 and 5: Matplotlib's own labels run into each other
+            side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            side.set_major_formatter("{x:g}")
+            side.set_minor_formatter(NullFormatter())
         axis.grid(True, which="both", color="0.93", linewidth=0.6)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
