@@ -216,12 +216,13 @@ def curves(found: Sequence[Mapping[str, Any]]) -> Any:
             for run in runs:
                 minutes, bound = (np.array([row[k] for row in run["curve"]]) for k in ("seconds", "validation_bound"))
                 axis.plot(minutes / 60.0, bound, color=colour, lw=1.0)
-                low, high = min(low, bound[len(bound) // 4 :].min()), max(high, bound.max(), run["ais"][0])
+                # a run that has lost its way may fall without end
+                low, high = min(low, bound.max(), run["ais"][0]), max(high, bound.max(), run["ais"][0])
             ends = sorted((run["seconds"] / 60.0, run["ais"][0]) for run in runs)
             if ends:
                 axis.plot(*zip(*ends, strict=True), "o", color=colour, ms=5, label=label)
         axis.set(xscale="log", xlabel="minutes", ylabel="nats", title=f"{size} latent dimensions")
-        axis.set_ylim(low, high + 0.05 * (high - low))
+        axis.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, -1].legend(title="line: bound, held out\npoint: AIS, test", fontsize=7, title_fontsize=7)
     return figure
