@@ -1,6 +1,6 @@
 """Static binarised MNIST: ``python -m benchmarks.vae_mnist --data PATH`` fits, measures and draws, or resumes.
 
-Ways of inference for one small decoder, each with the same wall time on the same cores, and each with its encoder
+Ways of inference for one small decoder, each with at most the same wall time on the same cores and with its encoder
 of the decoder's size. A residual sampler starts from a Gaussian fit that took two thirds of its time. Every fit leaves
 a JSON file, its parameters and pictures; files that are there are not made again, so that a run that was cut short goes
 on. ``--report`` prints the table of all that is there.

@@ -28,6 +28,9 @@ from neural_vb.whitening import WhitenedTarget, Whitening
 
 KIND = "amortised posterior"
 POOL = 4  # draws of r for each that is kept
+MIN_POOL = 1_000
+TOLERATED = 0.05  # of the data sets: k-hat has noise of its own
+CHAINS_AT_ONCE = 65_536
 NUM_TUNING = 128  # draws of each data set that set coordinates and step size of the chains
 
 
@@ -79,22 +82,22 @@ class AmortizedPosterior:
             num_transitions: of each draw.
 
         Warns:
-            ImportanceWarning: k-hat above .7: too few draws of r where p is; weights of modes may be off.
+            ImportanceWarning: k-hat above .7 for more than a twentieth of the data sets: too few draws of r where p is;
+                weights of modes may be off.
 
         Raises:
             DataError: the data do not have the joint's shapes, or are not finite.
             ConfigurationError: ``num_draws``, ``seed`` or ``num_transitions`` is not a whole number in range.
         """
-        _checks.whole("num_draws", num_draws)
-        _checks.whole("num_transitions", num_transitions, 0)
-        x = tf.constant(self.family.flatten(data))
-        seed = _checks.seed(seed)
+        num_draws, seed = _checks.whole("num_draws", num_draws), _checks.seed(seed)
+        num_transitions = _checks.whole("num_transitions", num_transitions, 0)
+        x = self.family.flatten(data)
         u = self._polished(x, num_draws, seed, num_transitions) if num_transitions else self._draw_u(x, num_draws, seed)
         draws = self._constrain(tf.reshape(self.whitening.to_z(u), [-1, self.family.event_size]))
         return {name: np.asarray(v).reshape(num_draws, len(x), *v.shape[1:]) for name, v in draws.items()}
 
-    def _draw_u(self, x: Tensor, num_draws: int, seed: int) -> Tensor:
-        return self._draw(self.parameters["sampler"], x, tf.constant(num_draws), tf.constant([seed, 0]))
+    def _draw_u(self, x: Array, num_draws: int, seed: int) -> Tensor:
+        return self._draw(self.parameters["sampler"], tf.constant(x), tf.constant(num_draws), tf.constant([seed, 0]))
 
     @cached_property
     def _draw(self) -> Compiled:
@@ -103,28 +106,30 @@ class AmortizedPosterior:
 
         return Compiled(draw, jit_compile=False)  # sizes vary from call to call
 
-    def _polished(self, x: Tensor, num_draws: int, seed: int, num_transitions: int) -> Tensor:
-        """Draws [S, B, D] of r, resampled, at the ends of their chains; others of r tune these."""
-        streams = {Stream.TUNING: NUM_TUNING, Stream.CONTRAST: num_draws}
-        tuning, u = (self._resampled(x, size, seed, stream) for stream, size in streams.items())
-        start = polish.Coordinates(*map(tf.constant, polish.coordinates(tuning)))
-        return self._polish(u, tuning, start, x, fold_in([seed, 0], Stream.POLISH), tf.constant(num_transitions))
+    def _polished(self, x: Array, num_draws: int, seed: int, num_transitions: int) -> Tensor:
+        """Draws [S, B, D] of r, resampled, at the ends of their chains; a slice of data sets at a time."""
+        width = min(len(x), max(CHAINS_AT_ONCE // (num_draws + NUM_TUNING), 1))
+        found, shapes = [], []
+        for number, begin in enumerate(range(0, len(x), width)):
+            # The last slice is filled up: one shape, one compilation.
+            rows = tf.constant(x[np.arange(begin, begin + width) % len(x)])
+            key = fold_in([seed, number], Stream.POLISH)
+            tuning, _ = self._resampled(rows, NUM_TUNING, fold_in([seed, number], Stream.TUNING))
+            u, pareto_k = self._resampled(rows, num_draws, fold_in([seed, number], Stream.CONTRAST))
+            start = polish.Coordinates(*map(tf.constant, polish.coordinates(tuning)))
+            found.append(self._polish(u, tuning, start, rows, key, tf.constant(num_transitions)))
+            shapes.append(pareto_k)
+        _warn(np.concatenate(shapes)[: len(x)])
+        return tf.concat(found, 1)[:, : len(x)]
 
-    def _resampled(self, x: Tensor, num_draws: int, seed: int, stream: Stream) -> Tensor:
-        pool, log_ratios = self._weigh(
-            self.parameters["contrast"], x, tf.constant(POOL * num_draws), fold_in([seed, 0], stream)
+    def _resampled(self, x: Tensor, num_draws: int, key: Tensor) -> tuple[Tensor, Array]:
+        """Draws [S, B, D] of r, resampled by their weights, and k-hat of these [B]."""
+        pool_size = max(POOL * num_draws, MIN_POOL)  # smoothing needs a tail
+        pool, log_ratios = self._weigh(self.parameters["contrast"], x, tf.constant(pool_size), key)
+        chosen, pareto_k = psis.resample(
+            log_ratios.numpy(), num_draws, np.random.default_rng(key.numpy().view(np.uint32))
         )
-        chosen, pareto_k = psis.resample(log_ratios.numpy(), num_draws, np.random.default_rng([seed, stream]))
-        unreliable = int((pareto_k > psis.USABLE).sum())
-        if unreliable and stream is Stream.CONTRAST:
-            warnings.warn(
-                f"importance weights have heavy tails (k-hat above {psis.USABLE}) for {unreliable} of {len(pareto_k)} "
-                "data sets: weights of modes may be off. Fix: more likelihood_steps, a larger flow as contrast, or "
-                "nvb.fit for the data sets that matter",
-                ImportanceWarning,
-                stacklevel=6,
-            )
-        return tf.constant(np.take_along_axis(pool.numpy(), chosen[..., np.newaxis], 0))
+        return tf.constant(np.take_along_axis(pool.numpy(), chosen[..., np.newaxis], 0)), pareto_k
 
     @cached_property
     def _weigh(self) -> Compiled:
@@ -215,6 +220,18 @@ class AmortizedPosterior:
             "Accuracy: not assessed; nvb.diagnostics.sbc ranks simulated truths among the draws",
         ]
         return "\n".join(lines)
+
+
+def _warn(pareto_k: Array) -> None:
+    unreliable = int((pareto_k > psis.USABLE).sum())
+    if unreliable > TOLERATED * len(pareto_k):
+        warnings.warn(
+            f"importance weights have heavy tails (k-hat above {psis.USABLE}) for {unreliable} of {len(pareto_k)} data "
+            "sets: weights of modes may be off. Fix: more likelihood_steps, a larger flow as contrast, or nvb.fit for "
+            "the data sets that matter",
+            ImportanceWarning,
+            stacklevel=5,
+        )
 
 
 def load_amortized(

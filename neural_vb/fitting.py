@@ -44,7 +44,7 @@ NUM_SCORES = 2_048
 NUM_POINTS_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
 _ZERO = MLP((64, 64), output_scale=0.0)
 # The default parts with networks that add nothing to the mixture at the start; they learn as the others do.
-STILL = Parts(
+AT_REST = Parts(
     samplers.ResidualSampler(_ZERO),
     critics.MLPCritic(_ZERO),
     contrasts.Flow(network=MLP((64,), output_scale=0.0), copies=1),
@@ -102,13 +102,14 @@ def fit(
             at their defaults, a posterior that a few Gaussians meet within .015 nats is not trained further.
         seed: of all random numbers. The same seed gives the same draws on the same machine in the same mode.
         progress: show a bar.
-        callbacks: called with (step, metrics) after each window of steps; a true value stops the run.
+        callbacks: called with (step, metrics) after each window of steps, if there are any; a true value stops the run.
 
     Raises:
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
     """
     _checks.instance("config", config, TrainingConfig)
-    plain = config is None and sampler is None and critic is None and contrast is None
+    asked = (config, sampler, critic, contrast, None if ratio_loss is ratio_losses.logistic else ratio_loss)
+    plain = all(choice is None for choice in asked)
     seed, config = _checks.seed(seed), config or TrainingConfig()
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
     points, num_starts, moments, start_notes = _start(given, start, seed)
@@ -131,7 +132,9 @@ def fit(
                 moments=moments,
                 report=bar.stage,
             )
-            met = _met(warm, seed) if plain else None
+            if plain:
+                bar.stage("improve")
+                met = _met(warm, seed)
             parts = Parts(
                 sampler or samplers.ResidualSampler(),
                 critic or critics.MLPCritic(),
@@ -139,7 +142,7 @@ def fit(
                 ratio_loss,
             )
             if met is not None:
-                warm, parts = met.warm, replace(STILL, ratio_loss=ratio_loss)
+                warm, parts = met.warm, AT_REST
             parameters = _initial_parameters(parts, warm.base, seed)
         if met is None:
             bar.stage("compile")

@@ -67,8 +67,10 @@ def _count(num_components: int, event_size: int) -> int:
 def sample(base: Base, num: int, rng: np.random.Generator) -> Array:
     """Independent draws [num, D]."""
     chosen = rng.choice(len(base.log_weights), num, p=np.exp(base.log_weights) / np.exp(base.log_weights).sum())
-    noise = rng.standard_normal((num, base.means.shape[1]))
-    return base.means[chosen] + np.einsum("nij,nj->ni", base.scale_trils[chosen], noise)
+    draws = rng.standard_normal((num, base.means.shape[1]))
+    for k, (mean, scale_tril) in enumerate(zip(base.means, base.scale_trils, strict=True)):
+        draws[chosen == k] = mean + draws[chosen == k] @ scale_tril.T
+    return draws
 
 
 def moments(points: Array) -> Base:

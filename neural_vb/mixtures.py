@@ -108,6 +108,7 @@ class Stream(enum.IntEnum):
     PARTICLES = 4
     TUNING = 5
     POLISH = 6
+    POPULATION = 7
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

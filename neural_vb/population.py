@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from neural_vb import gaussian_mixture
+from neural_vb import gaussian_mixture, psis
 from neural_vb._types import Array, Base
+from neural_vb.mixtures import Stream
 
 NUM_DRAWS = 16_384
 MAX_GROWTH = 2  # rounds that may add components
@@ -57,7 +58,7 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
         The last mixture. Its divergence is infinite where a draw has no density under the target, and was measured on
         draws that it was not fitted to.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, Stream.POPULATION])
     found, draws = _look(log_prob, base, rng)
     for _ in range(MAX_GROWTH):
         if not found.divergence < HOPELESS:
@@ -65,7 +66,8 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
         found, draws = _look(log_prob, _grown(found.base, draws, rng, seed), rng)
         if found.divergence < tolerance:
             weights = np.exp(draws.log_ratios - found.log_evidence)
-            return _look(log_prob, corrected(found.base, draws.u, weights), rng)[0]
+            mended, _ = _look(log_prob, corrected(found.base, draws.u, weights), rng)
+            return min(mended, found, key=lambda one: one.divergence)
     return found
 
 
@@ -91,7 +93,7 @@ def _look(log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generat
 
 def _grown(base: Base, draws: _Draws, rng: np.random.Generator, seed: int) -> Base:
     """The mixture improved on draws that are resampled by their weights; with more components where these pay."""
-    chosen = _resample(draws.log_ratios, rng)
+    chosen = psis.systematic(draws.log_ratios - logsumexp(draws.log_ratios), NUM_DRAWS, rng)
     more = tuple(k for k in COMPONENTS if k > len(base.log_weights))
     u, log_p = draws.u[chosen], draws.log_p[chosen]
     return gaussian_mixture.fit(u, log_p, seed=seed, candidates=more, penalty=PENALTY, start=base)
@@ -116,6 +118,8 @@ def corrected(base: Base, u: Array, weights: Array) -> Base:
     excess = np.exp(log_components - logsumexp(log_components, 1)[:, None]) * (weights - 1.0)[:, None] / len(u)
     before = np.exp(base.log_weights)
     count = before + excess.sum(0)
+    if count.min() <= 0.0:
+        return base  # a component of too few draws
     means = (before[:, None] * base.means + excess.T @ u) / count[:, None]
     shifts = base.means - means  # moments about the new means: no difference of large numbers
     scale_trils = np.empty_like(base.scale_trils)
@@ -127,14 +131,5 @@ def corrected(base: Base, u: Array, weights: Array) -> Base:
         try:
             scale_trils[k] = np.linalg.cholesky(second / count[k])
         except np.linalg.LinAlgError:
-            return base  # a component of too few draws
-    if count.min() <= 0.0:
-        return base
+            return base
     return Base(np.log(count / count.sum()), means, scale_trils)
-
-
-def _resample(log_ratios: Array, rng: np.random.Generator) -> Array:
-    """Indices of draws, each about as often as its weight says: systematic resampling."""
-    weights = np.exp(log_ratios - logsumexp(log_ratios))
-    ladder = (np.arange(len(weights)) + rng.random()) / len(weights)
-    return np.searchsorted(np.cumsum(weights), ladder).clip(max=len(weights) - 1)

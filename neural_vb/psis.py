@@ -49,8 +49,6 @@ def smooth(log_ratios: Array) -> SmoothedWeights:
 def resample(log_ratios: Array, num: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Which draws to keep so that those from r become some from p: sampling-importance-resampling, smoothed.
 
-    Systematic resampling: a draw of weight w appears floor(num w) or one more times.
-
     Args:
         log_ratios: [S, B], log p - log r of draws from r for B densities.
         num: of draws to keep.
@@ -60,12 +58,14 @@ def resample(log_ratios: Array, num: int, rng: np.random.Generator) -> tuple[Arr
         Indices [num, B] in random order, and k-hat of each density, [B].
     """
     smoothed = [smooth(column) for column in np.asarray(log_ratios).T]
-    ladders = (np.arange(num) + rng.random((len(smoothed), 1))) / num
-    chosen = [
-        np.searchsorted(np.cumsum(np.exp(one.log_weights)), ladder).clip(max=len(log_ratios) - 1)
-        for one, ladder in zip(smoothed, ladders, strict=True)
-    ]
-    return rng.permuted(np.array(chosen), axis=1).T, np.array([one.pareto_k for one in smoothed])
+    chosen = np.array([systematic(one.log_weights, num, rng) for one in smoothed])
+    return rng.permuted(chosen, axis=1).T, np.array([one.pareto_k for one in smoothed])
+
+
+def systematic(log_weights: Array, num: int, rng: np.random.Generator) -> Array:
+    """Ascending indices [num]: one of normalised weight w appears floor(num w) or one more times."""
+    ladder = (np.arange(num) + rng.random()) / num
+    return np.searchsorted(np.cumsum(np.exp(log_weights)), ladder).clip(max=len(log_weights) - 1)
 
 
 def _psislw() -> Callable[[Array], tuple[Array, Array]]:

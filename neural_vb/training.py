@@ -235,7 +235,8 @@ def train(
         offset: added to every reported ELBO.
         callbacks: called after each window with the step and its metrics; a true value stops the run.
         evaluate: called before them with the averaged parameters; its numbers join the metrics.
-        rests: after each window, whether the rates shall begin to fall; instead of the plateau test.
+        rests: after each window, whether what it watches of held-out data has stopped to improve and the rates shall
+            begin to fall; instead of the plateau test and of ``min_steps``.
         warm_start: numbers to keep in the history.
         jit_compile: overrides ``config.jit_compile`` when XLA is known to fail.
         state: of an earlier run, to go on from instead of ``parameters``, which then give the structure alone; its
@@ -277,7 +278,8 @@ def train(
                 break
             if log.rests(rests):
                 log.start_decay()
-                status = Status("plateau", "the ELBO estimate rested, then the learning rates fell to zero", "")
+                watched = "the ELBO estimate rested" if rests is None else "held-out data were fitted no better"
+                status = Status("plateau", f"{watched}, then the learning rates fell to zero", "")
     except KeyboardInterrupt:
         status = Status("interrupted", "stopped by Ctrl-C; what was trained so far is kept", _LONGER)
     logger.info("training ended after %d steps: %s", log.step, status.message)

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import neural_vb as nvb
-from neural_vb import amortized
+from neural_vb import amortized, amortized_posterior
 from neural_vb.amortized import AMORTIZED, AmortizedPosterior
 from neural_vb.families import JointFamily
 from neural_vb.features import Features
@@ -247,6 +247,25 @@ def test_draws_between_modes_are_left_behind() -> None:
 
     assert distance(0).max() > 0.06
     assert distance(30).max() < 1.95 / np.sqrt(2_000) + 0.02  # Kolmogorov's statistic at .999, and resampled weights
+
+
+def test_few_draws_are_corrected_too(fitted: AmortizedPosterior) -> None:
+    """One draw for each of many data sets; NumPy's whole numbers count as such."""
+    y = np.random.default_rng(0).normal(1.0, 1.0, (300, NUM_ROWS)).astype(np.float32)
+    mean, sd = exact(y)
+    z = (fitted.sample({"y": y}, np.int64(1), np.int64(3), num_transitions=np.int64(20))["mu"][0] - mean) / sd
+    assert abs(z.mean()) < 4.0 / np.sqrt(300) and abs(z.std() - 1.0) < 4.0 / np.sqrt(600)
+
+
+def test_slices_of_data_sets_do_not_show(
+    fitted: AmortizedPosterior, data: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amortized_posterior, "CHAINS_AT_ONCE", 15 * (500 + amortized_posterior.NUM_TUNING))
+    mean, sd = exact(data["y"])
+    draws = fitted.sample(data, 500, seed=4, num_transitions=10)["mu"]  # slices of 15, 15 and 10 of 40
+    z = (draws - mean) / sd
+    assert draws.shape == (500, 40) and np.abs(z.mean(0)).max() < 4.5 / np.sqrt(500)
+    assert len(np.unique(z[:, ::13])) == z[:, ::13].size  # each slice with noise of its own
 
 
 @pytest.mark.parametrize("wrong", [{"num_transitions": -1}, {"num_draws": 0}, {"seed": 0.5}])

@@ -40,6 +40,15 @@ def test_log_prob_is_the_weighted_density_of_each_component() -> None:
         np.testing.assert_allclose(found, CLUSTERS.log_weights[k] + exact, rtol=1e-10)
 
 
+def test_draws_have_the_weights_and_moments_of_the_components() -> None:
+    draws = gaussian_mixture.sample(CLUSTERS, 40_000, np.random.default_rng(0))
+    nearest = gaussian_mixture.log_prob(CLUSTERS, draws).argmax(1)
+    np.testing.assert_allclose(np.bincount(nearest) / 40_000, np.exp(CLUSTERS.log_weights), atol=0.01)
+    for k, scale_tril in enumerate(CLUSTERS.scale_trils):
+        np.testing.assert_allclose(draws[nearest == k].mean(0), CLUSTERS.means[k], atol=0.05)
+        np.testing.assert_allclose(np.cov(draws[nearest == k].T), scale_tril @ scale_tril.T, atol=0.1)
+
+
 def test_separated_clusters_are_recovered() -> None:
     size = 4_000
     points, component = draw(CLUSTERS, size)

@@ -204,7 +204,8 @@ def test_held_out_data_choose_the_window() -> None:
         vae.steps == vae.history.decay_start + np.clip(vae.history.decay_start, 200, 400)
         and vae.status.reason == "plateau"
     )
-    assert seen[-1] < seen[best] - 0.05
+    assert seen[-1] < seen[best] - 0.05 and "held-out data were fitted no better" in vae.status.message
+    np.testing.assert_array_equal(vae.validation_bound, seen)
     assert abs(vae.iwae_bound(IMAGES[10:], 16).mean() - seen[best]) < 0.05
 
 
@@ -306,7 +307,9 @@ def test_it_says_what_it_is(small: VAE) -> None:
     assert lines[0] == "Variational autoencoder: 2 latent dimensions, data [3, 2], Bernoulli likelihood"
     assert lines[1] == "Inference: NoiseBasisSampler, MLPCritic, EncoderMoments"
     assert lines[2] == "Training: stopped at max_steps before the ELBO estimate rested (step 60)"
-    assert lines[4] == f"Held-out ELBO: {small.validation_elbo[-1]:.3f} nats"
+    bounds = small.validation_bound
+    assert lines[4] == f"Held-out bound: {max(bounds):.3f} nats at best, {bounds[-1]:.3f} in the last window"
+    assert lines[5] == f"Held-out ELBO of the last window: {small.validation_elbo[-1]:.3f} nats"
 
 
 def test_an_array_is_streamed_in_whole_passes() -> None:

@@ -74,10 +74,12 @@ class VAE:
     Attributes:
         decoder: the model.
         inference: sampler, critic and contrast.
-        parameters: {"sampler", "critic", "contrast", "target"}, averaged over the last steps.
+        parameters: {"sampler", "critic", "contrast", "target"}, averaged over the last steps; with validation data
+            those of the window that fitted them best.
         data_shape: of one data point.
         history: metrics of training.
         validation_elbo: [T], held-out ELBO of each window, nats; empty without validation data.
+        validation_bound: [T], the bound on their log-likelihood by which the window was chosen, nats.
         status: how training ended.
         state: where training stopped, for ``fit_vae(start=)``.
         seed: of the fit.
@@ -90,6 +92,7 @@ class VAE:
     data_shape: tuple[int, ...]
     history: History = field(repr=False)
     validation_elbo: Array = field(repr=False)
+    validation_bound: Array = field(repr=False)
     status: Status
     state: TrainingState = field(repr=False)
     seed: int
@@ -197,6 +200,7 @@ class VAE:
             "data_shape": self.data_shape,
             "history": vars(self.history),
             "validation_elbo": self.validation_elbo,
+            "validation_bound": self.validation_bound,
             "status": self.status._asdict(),
             "state": tuple(self.state),
             "seed": self.seed,
@@ -221,7 +225,9 @@ class VAE:
             f"ELBO of the last window: {last:.3f} nats",
         ]
         if len(self.validation_elbo):
-            lines.append(f"Held-out ELBO: {self.validation_elbo[-1]:.3f} nats")
+            bound, last = self.validation_bound, self.validation_elbo[-1]
+            lines.append(f"Held-out bound: {bound.max():.3f} nats at best, {bound[-1]:.3f} in the last window")
+            lines.append(f"Held-out ELBO of the last window: {last:.3f} nats")
         return "\n".join(lines)
 
 
@@ -250,6 +256,7 @@ def load_vae(
             content["data_shape"],
             History(**content["history"]),
             content["validation_elbo"],
+            content.get("validation_bound", np.array([])),
             Status(**content["status"]),
             TrainingState(*content["state"]),
             content["seed"],

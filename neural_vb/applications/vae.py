@@ -42,7 +42,6 @@ VAE_CONFIG = TrainingConfig(
 
 
 NUM_WEIGHTS = 16  # behind the held-out bound
-NUM_MOMENTS = 64
 
 
 @quiet_tracing()
@@ -78,8 +77,9 @@ def fit_vae(
         patience: windows without a better bound after which the rates begin to fall, and the fit to end; default: the
             plateau test on the ELBO of the training data.
         start: an earlier fit with the same parts, to go on from exactly where it stopped: its steps count among those
-            of ``config``, and a run that was interrupted before its rates fell ends as if it had not been. Or, for a
-            ``ResidualSampler``, one with its Gaussian encoder: decoder and encoder are taken from there.
+            of ``config``, and a run without ``patience`` that was interrupted before its rates fell ends as if it had
+            not been. Or, for a ``ResidualSampler``, one with its Gaussian encoder: decoder and encoder are taken from
+            there.
         seed: of all random numbers.
         progress: show a bar.
         callbacks: called with (step, metrics) after each window; a true value stops.
@@ -149,6 +149,7 @@ def fit_vae(
         data.shape,
         trained.history,
         np.array([] if watch is None else watch.elbos),
+        np.array([] if watch is None else watch.bounds),
         trained.status,
         TrainingState(*map(np.asarray, trained.state)),
         int(seed),
@@ -165,16 +166,18 @@ class _HeldOut:
     def __init__(self, evaluation: Evaluation, x: Array, seed: int, patience: int | None) -> None:
         self.evaluation, self.x, self.seed, self.patience = evaluation, x.astype(np.float32), seed, patience
         self.elbos: list[float] = []
+        self.bounds: list[float] = []
         self.best: Parameters | None = None
         self.best_bound, self.waited = -np.inf, 0
 
     def __call__(self, parameters: Parameters) -> Mapping[str, float]:
         self.elbos.append(float(self.evaluation.elbo(parameters, self.x, 1, self.seed).mean()))
-        return {"validation_elbo": self.elbos[-1], "validation_bound": self.keep(parameters)}
+        self.bounds.append(self.keep(parameters))
+        return {"validation_elbo": self.elbos[-1], "validation_bound": self.bounds[-1]}
 
     def keep(self, parameters: Parameters) -> float:
         """The bound at these parameters, which are kept if it is the best so far."""
-        weights = self.evaluation.importance(parameters, self.x, NUM_WEIGHTS, self.seed, num_moments=NUM_MOMENTS)
+        weights = self.evaluation.importance(parameters, self.x, NUM_WEIGHTS, self.seed)
         bound = float(log_mean_exp(weights).mean())
         if bound > self.best_bound:
             self.best, self.best_bound, self.waited = parameters, bound, 0
@@ -191,6 +194,7 @@ def _check_start(
     start: VAE, inference: Inference, model: Decoder, shape: tuple[int, ...], config: TrainingConfig
 ) -> None:
     warm = getattr(inference.sampler, "gaussian", None) == start.inference.sampler
+    warm &= inference.features == start.inference.features
     for name, ours, theirs in (
         ("data shape", shape, start.data_shape),
         ("decoder", model, start.decoder),

@@ -60,17 +60,14 @@ class Evaluation:
         jitter = 1e-6 * (1.0 + np.trace(covariance, axis1=1, axis2=2) / size)
         return mean, np.linalg.cholesky(covariance + jitter[:, None, None] * np.eye(size))
 
-    def importance(self, parameters: Parameters, x: Array, num: int, seed: int, *, num_moments: int = 500) -> Array:
-        """Log weights [num, N] whose mean weight estimates p(x) without bias; draws from q, r or a Gaussian.
-
-        The Gaussian has the moments of ``num_moments`` draws from q.
-        """
+    def importance(self, parameters: Parameters, x: Array, num: int, seed: int) -> Array:
+        """Log weights [num, N] whose mean weight estimates p(x) without bias; draws from q, r or a Gaussian."""
         if self.explicit(parameters, x):
             return self._sliced(self._elbo, parameters, x, num, seed)
         contrast = contrast_density(self.parts, parameters, self.parts.features(tf.constant(x[:1])))
         if isinstance(contrast, FlowDensity | MomentsAndFlowDensity):
             return self._sliced(self._from_contrast, parameters, x, num, seed)
-        moments = self.moments(parameters, x, num_moments, seed + 1)
+        moments = self.moments(parameters, x, 500, seed + 1)
         return self._sliced(self._from_gaussian, parameters, x, num, seed, *moments)
 
     def explicit(self, parameters: Parameters, x: Array) -> bool:
