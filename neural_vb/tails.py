@@ -108,7 +108,8 @@ def rising_rays(log_prob: Values, points: Array, values: Array, gradients: Array
 
     From the best points rays run out to 1e6 scales. On a random ray log p(r) + D log r must finally fall, or the mass
     in shells of radius r does not; along a coordinate axis, and along a direction that every gradient [N, D] is
-    orthogonal to, log p itself must. Values that are NaN or +inf are ignored, -inf is a fall.
+    orthogonal to, log p itself must, out to 1e9 scales in the latter case. Values that are NaN or +inf are ignored,
+    -inf is a fall.
     """
     size, scale = points.shape[1], _scale(points)
     finite = np.flatnonzero(np.isfinite(values))
@@ -121,11 +122,13 @@ def rising_rays(log_prob: Values, points: Array, values: Array, gradients: Array
     directions = np.concatenate([np.eye(size), -np.eye(size), flat, random])
     origins = np.repeat(bases[:1], len(directions), axis=0)
     origins[-NUM_RAYS:] = bases[np.arange(NUM_RAYS) % len(bases)]
-    radii = scale * 10.0 ** np.arange(0.0, 6.01, 0.5)
-    grid = origins[:, None] + (np.sqrt(size) * radii[:, None]) * directions[:, None]
+    radii = np.tile(10.0 ** np.arange(0.0, 6.01, 0.5), (len(directions), 1))
+    # What nearly all gradients are orthogonal to may fall late, where a point far off has made the others wide.
+    radii[2 * size : -NUM_RAYS] **= 1.5
+    grid = origins[:, None] + (np.sqrt(size) * scale * radii[..., None]) * directions[:, None]
     height = log_prob(grid.reshape(-1, size)).reshape(grid.shape[:-1])
-    height[-NUM_RAYS:] += size * np.log(radii)
-    rising = np.array([_does_not_fall(h, radii / scale) for h in height])
+    height[-NUM_RAYS:] += size * np.log(radii[-NUM_RAYS:])
+    rising = np.array([_does_not_fall(h, r) for h, r in zip(height, radii, strict=True)])
     axes = [(int(i % size), 1 if i < size else -1) for i in np.flatnonzero(rising[: 2 * size])]
     return Rising(axes, flat[rising[2 * size : -NUM_RAYS]], int(rising[-NUM_RAYS:].sum()))
 

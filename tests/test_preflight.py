@@ -11,6 +11,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from neural_vb import tails
 from neural_vb.errors import (
     DtypeError,
     GradientError,
@@ -366,3 +367,16 @@ def test_joints_of_both_kinds_pass() -> None:
         target = JointTarget(joint, {"y": [1.0, 2.0, 3.0]})
         start = 0.25 * points(5)
         assert examine(target, start, seed=0).finite_fraction == 1.0
+
+
+@pytest.mark.parametrize(("width", "improper"), [(3e7, False), (np.inf, True)])
+def test_a_direction_that_falls_late_is_not_taken_for_flat(width: float, improper: bool) -> None:
+    """Next to steep directions a wide one has no visible share of the gradient."""
+    points = np.random.default_rng(0).standard_normal((64, 2))
+
+    def log_prob(z: np.ndarray) -> np.ndarray:
+        return -0.5 * (z[:, 0] + z[:, 1]) ** 2 - 0.5 * ((z[:, 0] - z[:, 1]) / width) ** 2
+
+    gradients = -(points.sum(1, keepdims=True) + (points[:, :1] - points[:, 1:]) / width**2 * [1.0, -1.0])
+    found = tails.rising_rays(log_prob, points, log_prob(points), gradients, 0)
+    assert len(found.flat) == improper
