@@ -109,7 +109,7 @@ class AmortizedPosterior:
     def _polished(self, x: Array, num_draws: int, seed: int, num_transitions: int) -> Tensor:
         """Draws [S, B, D] of r, resampled, at the ends of their chains; a slice of data sets at a time."""
         width = min(len(x), max(CHAINS_AT_ONCE // (num_draws + NUM_TUNING), 1))
-        found, shapes = [], []
+        found, tails = [], []
         for number, begin in enumerate(range(0, len(x), width)):
             # The last slice is filled up: one shape, one compilation.
             rows = tf.constant(x[np.arange(begin, begin + width) % len(x)])
@@ -118,8 +118,8 @@ class AmortizedPosterior:
             u, pareto_k = self._resampled(rows, num_draws, fold_in([seed, number], Stream.CONTRAST))
             start = polish.Coordinates(*map(tf.constant, polish.coordinates(tuning)))
             found.append(self._polish(u, tuning, start, rows, key, tf.constant(num_transitions)))
-            shapes.append(pareto_k)
-        _warn(np.concatenate(shapes)[: len(x)])
+            tails.append(pareto_k)
+        _warn(np.concatenate(tails)[: len(x)])
         return tf.concat(found, 1)[:, : len(x)]
 
     def _resampled(self, x: Tensor, num_draws: int, key: Tensor) -> tuple[Tensor, Array]:

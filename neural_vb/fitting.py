@@ -135,14 +135,15 @@ def fit(
             if plain:
                 bar.stage("improve")
                 met = _met(warm, seed)
-            parts = Parts(
-                sampler or samplers.ResidualSampler(),
-                critic or critics.MLPCritic(),
-                _resolve(contrast or contrasts.Flow(), warm.target),
-                ratio_loss,
-            )
             if met is not None:
                 warm, parts = met.warm, AT_REST
+            else:
+                parts = Parts(
+                    sampler or samplers.ResidualSampler(),
+                    critic or critics.MLPCritic(),
+                    _resolve(contrast or contrasts.Flow(), warm.target),
+                    ratio_loss,
+                )
             parameters = _initial_parameters(parts, warm.base, seed)
         if met is None:
             bar.stage("compile")

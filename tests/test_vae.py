@@ -307,6 +307,8 @@ def test_it_says_what_it_is(small: VAE) -> None:
     assert lines[0] == "Variational autoencoder: 2 latent dimensions, data [3, 2], Bernoulli likelihood"
     assert lines[1] == "Inference: NoiseBasisSampler, MLPCritic, EncoderMoments"
     assert lines[2] == "Training: stopped at max_steps before the ELBO estimate rested (step 60)"
+    earlier = dataclasses.replace(small, validation_bound=np.array([]))  # as read from a file without it
+    assert "Held-out ELBO" in str(earlier) and "Held-out bound" not in str(earlier)
     bounds = small.validation_bound
     assert lines[4] == f"Held-out bound: {max(bounds):.3f} nats at best, {bounds[-1]:.3f} in the last window"
     assert lines[5] == f"Held-out ELBO of the last window: {small.validation_elbo[-1]:.3f} nats"

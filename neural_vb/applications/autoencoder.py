@@ -224,10 +224,11 @@ class VAE:
             f"Training: {self.status.message} (step {self.steps})",
             f"ELBO of the last window: {last:.3f} nats",
         ]
-        if len(self.validation_elbo):
-            bound, last = self.validation_bound, self.validation_elbo[-1]
+        bound = self.validation_bound
+        if len(bound):  # a file from before there was one has none
             lines.append(f"Held-out bound: {bound.max():.3f} nats at best, {bound[-1]:.3f} in the last window")
-            lines.append(f"Held-out ELBO of the last window: {last:.3f} nats")
+        if len(self.validation_elbo):
+            lines.append(f"Held-out ELBO of the last window: {self.validation_elbo[-1]:.3f} nats")
         return "\n".join(lines)
 
 

@@ -124,7 +124,7 @@ def fit_vae(
         if start is not None:
             parameters["sampler"]["gaussian"] = start.parameters["sampler"]
             parameters["target"] = start.parameters["target"]
-    watch = None if held_out is None else _HeldOut(Evaluation(parts, model), held_out, seeds[0], patience)
+    watch = None if held_out is None else _HeldOut(Evaluation(parts, model), held_out, seeds[0])
     if watch is not None and start is not None:
         watch.keep(tf.nest.map_structure(tf.constant, parameters))
     with Progress(enabled=progress) as bar:
@@ -138,7 +138,7 @@ def fit_vae(
             stream=data.stream,
             callbacks=(bar.window, *callbacks),
             evaluate=watch,
-            rests=None if watch is None or patience is None else watch.rests,
+            rests=None if watch is None or patience is None else lambda: watch.waited >= patience,
             state=state,
         )
     best = trained.parameters if watch is None or watch.best is None else watch.best
@@ -163,8 +163,8 @@ class _HeldOut:
     Encoders overfit long before decoders do: what fits the training data best is not what is wanted.
     """
 
-    def __init__(self, evaluation: Evaluation, x: Array, seed: int, patience: int | None) -> None:
-        self.evaluation, self.x, self.seed, self.patience = evaluation, x.astype(np.float32), seed, patience
+    def __init__(self, evaluation: Evaluation, x: Array, seed: int) -> None:
+        self.evaluation, self.x, self.seed = evaluation, x.astype(np.float32), seed
         self.elbos: list[float] = []
         self.bounds: list[float] = []
         self.best: Parameters | None = None
@@ -184,10 +184,6 @@ class _HeldOut:
         else:
             self.waited += 1
         return bound
-
-    def rests(self) -> bool:
-        """Whether patience is at its end."""
-        return self.patience is not None and self.waited >= self.patience
 
 
 def _check_start(
