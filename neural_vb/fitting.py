@@ -28,13 +28,14 @@ from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
 from neural_vb.networks import MLP
+from neural_vb.optima import dispersed_points
 from neural_vb.posterior import Posterior
 from neural_vb.priors import JointPrior
 from neural_vb.progress import Progress
 from neural_vb.provenance import versions
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
-from neural_vb.warm_start import WarmStart, dispersed_points, warm_start
+from neural_vb.warm_start import WarmStart, warm_start
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 logger = logging.getLogger(__name__)

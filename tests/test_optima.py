@@ -1,0 +1,88 @@
+"""Optima: modes that are found, exact Laplace approximations, and scales of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from densities import COVARIANCES, constant, evaluator, gaussian, two_modes
+
+from neural_vb._types import Tensor
+from neural_vb.optima import Laplace, cover, dispersed_points, find_optima, laplace, optimise
+
+
+def test_dispersed_points_have_four_scales_and_the_origin() -> None:
+    points = dispersed_points(3, 4_000, seed=1)
+    np.testing.assert_array_equal(points, dispersed_points(3, 4_000, seed=1))
+    assert (points != dispersed_points(3, 4_000, seed=2))[1:].all()
+    assert points.shape == (4_000, 3) and not points[0].any()
+    assert np.abs(points[1:2_000]).max() < 2.0
+    assert points[2_000:3_000].std() == pytest.approx(5.0, rel=4.0 / np.sqrt(2 * 3_000))
+    assert points[3_000:].std() == pytest.approx(20.0, rel=4.0 / np.sqrt(2 * 3_000))
+
+
+def test_the_evaluator_gives_values_and_gradients_in_float64() -> None:
+    evaluate = evaluator(lambda z: tf.sin(z[:, 0]) * z[:, 1], 2)
+    z = np.random.RandomState(0).randn(5, 2)
+    log_prob, gradient = evaluate(z)
+    np.testing.assert_allclose(log_prob, np.sin(z[:, 0]) * z[:, 1], rtol=1e-12)
+    np.testing.assert_allclose(gradient, np.stack([np.cos(z[:, 0]) * z[:, 1], np.sin(z[:, 0])], -1), rtol=1e-12)
+
+
+def test_optimise_finds_the_mode() -> None:
+    mean = np.array([3.0, -40.0])
+    found, log_prob = optimise(evaluator(gaussian(mean, np.diag([0.01, 100.0]), 2.0), 2), np.zeros(2))
+    np.testing.assert_allclose(found, mean, atol=1e-3)
+    assert log_prob == pytest.approx(2.0 - np.log(2 * np.pi), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", COVARIANCES)
+def test_the_laplace_approximation_of_a_gaussian_is_exact(name: str) -> None:
+    covariance = np.array(COVARIANCES[name])
+    origin = np.zeros(len(covariance))
+    found = laplace(evaluator(gaussian(origin, covariance, -7.5), len(covariance)), origin)
+    scales = np.sqrt(np.diag(covariance))
+    shape = found.scale_tril @ found.scale_tril.T / np.outer(scales, scales)
+    np.testing.assert_allclose(shape, covariance / np.outer(scales, scales), atol=1e-5)
+    assert found.log_evidence == pytest.approx(-7.5, abs=1e-4)
+
+
+def test_laplace_scales_are_measured_where_there_is_no_curvature() -> None:
+    """log p = -z^4 falls by half a nat at .84; its second derivative at zero is zero."""
+    found = laplace(evaluator(lambda z: -(z[:, 0] ** 4), 1), np.zeros(1))
+    assert 0.5 ** (1 / 4) / 2 < found.scale_tril[0, 0] < 2 * 0.5 ** (1 / 4)
+
+
+def test_laplace_is_equivariant_to_units() -> None:
+    def log_prob(z: Tensor) -> Tensor:
+        return -tf.math.log(tf.cosh(z[:, 0])) - 0.25 * z[:, 1] ** 4 - 0.5 * (z[:, 0] + z[:, 1]) ** 2
+
+    units = np.array([2.0**5, 2.0**-17])  # powers of two, as is the grid on which scales are searched
+    plain = laplace(evaluator(log_prob, 2), np.zeros(2))
+    other = laplace(evaluator(lambda z: log_prob(z / constant(units, z)), 2), np.zeros(2))
+    np.testing.assert_allclose(other.scale_tril, plain.scale_tril * units[:, None], rtol=1e-4)
+    assert other.log_evidence - np.log(units).sum() == pytest.approx(plain.log_evidence, abs=1e-4)
+
+
+def test_the_cover_has_the_moments_of_the_tempered_mixture() -> None:
+    rng = np.random.RandomState(0)
+    optima = [
+        Laplace(3.0 * rng.randn(2), np.tril(rng.rand(2, 2)) + np.eye(2), evidence) for evidence in (0.0, 2.0, -1e6)
+    ]
+    weights = np.array([1.0, np.exp(1.0), 0.0]) / (1.0 + np.exp(1.0))
+    mean = sum(w * o.mean for w, o in zip(weights, optima, strict=True))
+    second = sum(
+        w * (o.scale_tril @ o.scale_tril.T + np.outer(o.mean, o.mean)) for w, o in zip(weights, optima, strict=True)
+    )
+    found_mean, found_scale = cover(optima)
+    np.testing.assert_allclose(found_mean, mean)
+    np.testing.assert_allclose(found_scale @ found_scale.T, second - np.outer(mean, mean), rtol=1e-9, atol=1e-9)
+
+
+def test_each_optimum_is_listed_once() -> None:
+    optima = find_optima(evaluator(two_modes, 2), dispersed_points(2, 64, seed=0)[::6])
+    found = sorted(optimum.mean.tolist() for optimum in optima)
+    np.testing.assert_allclose(found, [[-20.0, 0.0], [20.0, 15.0]], atol=1e-3)
+    np.testing.assert_allclose(
+        sorted(o.log_evidence for o in optima), [3.0 + np.log(0.3), 3.0 + np.log(0.7)], atol=1e-3
+    )
