@@ -17,7 +17,6 @@ from neural_vb import (
     contrasts,
     critics,
     mixtures,
-    population,
     preflight,
     ratio_losses,
     samplers,
@@ -36,13 +35,12 @@ from neural_vb.provenance import versions
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.warm_start import WarmStart, warm_start
-from neural_vb.whitening import WhitenedTarget, Whitening
+from neural_vb.whitening import WhitenedTarget
 
 logger = logging.getLogger(__name__)
 
 NUM_POINTS = 64
 NUM_SCORES = 2_048
-NUM_POINTS_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
 _ZERO = MLP((64, 64), output_scale=0.0)
 # The default parts with networks that add nothing to the mixture at the start; they learn as the others do.
 AT_REST = Parts(
@@ -118,7 +116,6 @@ def fit(
         bar.stage("check")
         examination = preflight.examine(given, points, seed=seed)
         trained_target = examination.target
-        met = None
         if isinstance(start, Posterior):
             _refuse_parts(sampler=sampler, critic=critic, contrast=contrast)
             warm, parts, parameters = _continue(start, trained_target, config)
@@ -131,13 +128,11 @@ def fit(
                 jit_compile=config.jit_compile,
                 num_starts=num_starts,
                 moments=moments,
+                tolerance=EASY if plain else 0.0,
                 report=bar.stage,
             )
-            if plain:
-                bar.stage("improve")
-                met = _met(warm, seed)
-            if met is not None:
-                warm, parts = met.warm, AT_REST
+            if warm.met is not None:
+                parts = AT_REST
             else:
                 parts = Parts(
                     sampler or samplers.ResidualSampler(),
@@ -146,7 +141,7 @@ def fit(
                     ratio_loss,
                 )
             parameters = _initial_parameters(parts, warm.base, seed)
-        if met is None:
+        if warm.met is None:
             bar.stage("compile")
             trained = train(
                 parts,
@@ -161,7 +156,10 @@ def fit(
             )
             parameters, _, history, status, jit_compile = trained
         else:
-            history, status, jit_compile = met.history, met.status, warm.jit_compile
+            elbo, error = warm.met.elbo + warm.target.offset, warm.met.standard_error
+            said = f"the warm start is within {warm.met.divergence:.1g} nats of the target; no steps were needed"
+            history, status = History.untrained(elbo, error, warm.numbers), Status("met", said, "")
+            jit_compile = warm.jit_compile
     return Posterior(
         parts,
         parameters,
@@ -173,43 +171,6 @@ def fit(
         (*_about(given), *start_notes, *examination.notes),
         versions(jit_compile, trained_target.dtype),
     )
-
-
-class _Met(NamedTuple):
-    """A warm start that needs no training."""
-
-    warm: WarmStart
-    history: History
-    status: Status
-
-
-def _met(warm: WarmStart, seed: int) -> _Met | None:
-    """The warm start, its mixture improved, where that leaves less than ``EASY`` nats; else None.
-
-    A single Gaussian goes into the whitening, as everywhere.
-    """
-
-    @tf.function(autograph=False)
-    def log_prob(u: tf.Tensor) -> tf.Tensor:
-        return warm.target.log_prob(u[:, tf.newaxis])[:, 0]
-
-    def evaluate(u: Array) -> Array:
-        pieces = np.split(u.astype(np.float32), range(NUM_POINTS_AT_ONCE, len(u), NUM_POINTS_AT_ONCE))
-        return np.concatenate([log_prob(tf.constant(piece)).numpy() for piece in pieces]).astype(np.float64)
-
-    found = population.improve(evaluate, warm.base, seed=seed, tolerance=EASY)
-    logger.info("%d components are %.4f nats from the target", len(found.base.log_weights), found.divergence)
-    if not found.divergence < EASY:
-        return None
-    target, base = warm.target, found.base
-    if len(base.log_weights) == 1:
-        shift = target.whitening.to_z(tf.constant(base.means[0])).numpy()
-        target = replace(target, whitening=Whitening(shift, target.whitening.scale_tril @ base.scale_trils[0]))
-        base = mixtures.standard_base(target.event_size)
-    numbers = warm.numbers | {"components": float(len(base.log_weights)), "divergence": found.divergence}
-    history = History.untrained(found.elbo + target.offset, found.standard_error, numbers)
-    said = f"the warm start is within {found.divergence:.1g} nats of the target; no steps were needed"
-    return _Met(WarmStart(target, base, numbers, warm.jit_compile), history, Status("met", said, ""))
 
 
 def _about(target: Target) -> tuple[str, ...]:

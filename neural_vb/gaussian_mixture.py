@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.special import logsumexp
 
 from neural_vb._types import Array, Base
 
-COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16)
+COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+CHUNK = 2**23  # numbers: features of more points are made and used in pieces
 
 
 def fit(
@@ -73,13 +76,41 @@ def sample(base: Base, num: int, rng: np.random.Generator) -> Array:
     return draws
 
 
-def moments(points: Array) -> Base:
-    """One Gaussian with the points' mean and covariance; shrunk to its diagonal when there are few points."""
+def moments(points: Array, scores: Array | None = None) -> Base:
+    """One Gaussian with the mean and covariance of p, from points near it; off the diagonal shrunk when these are few.
+
+    With scores s, the gradients of log p at the points, E_p[s] = 0 and E_p[(u - m) s^T] = -I serve as control variates
+    (Mira, Solgi & Imparato, Statistics and Computing 23, 2013): for any diagonal B and r = u + B s
+
+        m = E[r],    covariance = E[(u - m) (r - m)^T] + B,
+
+    and r is constant where p is Gaussian with as many scales as B has numbers. B is taken by regression, coordinate by
+    coordinate: small where scores are wild.
+
+    Args:
+        points: [N, D].
+        scores: [N, D], or None.
+    """
     size, event_size = points.shape
-    covariance = np.atleast_2d(np.cov(points.T))
-    shrink = min(1.0, event_size / size)
-    covariance = (1.0 - shrink) * covariance + shrink * np.diag(np.diag(covariance))
-    return Base(np.zeros(1), points.mean(0)[None], np.linalg.cholesky(covariance)[None])
+    factors, rest = np.zeros(event_size), points
+    if scores is not None:
+        centred = points - points.mean(0)
+        variances = scores.var(0)
+        product = -(centred * scores).mean(0)
+        factors = np.divide(product, variances, out=factors, where=variances > 0.0).clip(0.0)
+        rest = points + factors * scores
+    mean = rest.mean(0)
+    outer = (points - mean).T @ (rest - mean) / (size - 1)
+    covariance = 0.5 * (outer + outer.T) + np.diag(factors)
+    diagonal = np.diag(np.diag(covariance))
+    shrink = min(1.0, event_size / size) * min(1.0, float((rest.var(0) / points.var(0)).mean()))
+    try:
+        scale_tril = np.linalg.cholesky((1.0 - shrink) * covariance + shrink * diagonal)
+    except np.linalg.LinAlgError:
+        if scores is None:
+            raise
+        return moments(points)
+    return Base(np.zeros(1), mean[None], scale_tril[None])
 
 
 def log_prob(base: Base, points: Array) -> Array:
@@ -108,28 +139,74 @@ def _floor(points: Array) -> Array:
     return 1e-3 * np.diag(np.atleast_1d(points.var(0, ddof=1)))
 
 
+class _Statistics(NamedTuple):
+    """What an iteration of expectation-maximisation asks of the points: one, u and u u^T weighted by the components.
+
+    Attributes:
+        log_likelihood: nats.
+        sums: [K, 1 + D + D (D + 1) / 2].
+    """
+
+    log_likelihood: float
+    sums: Array
+
+
+def _features(points: Array) -> Array:
+    """[N, D] -> [N, F] with F = 1 + D + D (D + 1) / 2: one, u, and the lower triangle of u u^T.
+
+    A Gaussian's log density is a linear function of them: each half of an iteration is one product of matrices.
+    """
+    rows, columns = np.tril_indices(points.shape[1])
+    return np.concatenate([np.ones((len(points), 1)), points, points[:, rows] * points[:, columns]], 1)
+
+
+def _coefficients(base: Base) -> Array:
+    """Of the features in the components' log densities, weights included, [K, F]."""
+    event_size = base.means.shape[1]
+    rows, columns = np.tril_indices(event_size)
+    inverses = np.linalg.inv(base.scale_trils)
+    precisions = inverses.transpose(0, 2, 1) @ inverses
+    linear = np.einsum("kij,kj->ki", precisions, base.means)
+    log_det = np.log(np.diagonal(inverses, axis1=1, axis2=2)).sum(1)
+    constant = base.log_weights + log_det - 0.5 * event_size * np.log(2.0 * np.pi)
+    constant = constant - 0.5 * (linear * base.means).sum(1)
+    quadratic = -precisions[:, rows, columns] * np.where(rows == columns, 0.5, 1.0)
+    return np.concatenate([constant[:, None], linear, quadratic], 1)
+
+
+def _expect(chunks: list[Array], base: Base) -> _Statistics:
+    coefficients = _coefficients(base).T
+    log_likelihood, sums = 0.0, np.zeros(coefficients.T.shape)
+    for features in chunks:
+        log_joint = features @ coefficients
+        top = log_joint.max(1, keepdims=True)
+        share = np.exp(log_joint - top)
+        total = share.sum(1, keepdims=True)
+        log_likelihood += float((np.log(total) + top).sum())
+        sums += (share / total).T @ features
+    return _Statistics(log_likelihood, sums)
+
+
 def _expectation_maximisation(points: Array, base: Base, iterations: int = 60) -> tuple[Base, float]:
     """Mixture and its log likelihood; ends when an iteration gains less than 1e-4 nats a point."""
     size, event_size = points.shape
-    num_components, floor = len(base.log_weights), _floor(points)
-    previous = -np.inf
+    rows, columns = np.tril_indices(event_size)
+    chunks = [_features(chunk) for chunk in np.array_split(points, -(-size * (1 + len(rows)) // CHUNK))]
+    floor = _floor(points)
+    expected = _expect(chunks, base)
     for _ in range(iterations):
-        log_joint = log_prob(base, points)
-        log_marginal = logsumexp(log_joint, 1)
-        if log_marginal.sum() - previous < 1e-4 * size:
+        count = expected.sums[:, 0] + 1e-10
+        means = expected.sums[:, 1 : 1 + event_size] / count[:, None]
+        second = np.empty((len(count), event_size, event_size))
+        second[:, rows, columns] = second[:, columns, rows] = expected.sums[:, 1 + event_size :]
+        covariances = second - count[:, None, None] * means[:, :, None] * means[:, None, :]
+        # A weak prior at the pooled scales keeps small components from collapsing.
+        covariances = (covariances + event_size * floor) / (count[:, None, None] + event_size) + floor
+        base = Base(np.log(count / count.sum()), means, np.linalg.cholesky(covariances))
+        previous, expected = expected, _expect(chunks, base)
+        if expected.log_likelihood - previous.log_likelihood < 1e-4 * size:
             break
-        previous = log_marginal.sum()
-        share = np.exp(log_joint - log_marginal[:, None])
-        count = share.sum(0) + 1e-10
-        means = share.T @ points / count[:, None]
-        scale_trils = np.empty((num_components, event_size, event_size))
-        for k in range(num_components):
-            centred = points - means[k]
-            # A weak prior at the pooled scales keeps small components from collapsing.
-            covariance = (share[:, k, None] * centred).T @ centred + event_size * floor
-            scale_trils[k] = np.linalg.cholesky(covariance / (count[k] + event_size) + floor)
-        base = Base(np.log(count / count.sum()), means, scale_trils)
-    return base, float(logsumexp(log_prob(base, points), 1).sum())
+    return base, expected.log_likelihood
 
 
 def _spread_points(points: Array, num: int, rng: np.random.Generator) -> Array:

@@ -109,6 +109,7 @@ class Stream(enum.IntEnum):
     TUNING = 5
     POLISH = 6
     POPULATION = 7
+    GAUSSIAN = 8
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

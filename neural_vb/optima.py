@@ -18,6 +18,8 @@ from neural_vb.probing import Probe
 
 logger = logging.getLogger(__name__)
 
+MAX_TRIALS = 40  # distances tried along a direction
+
 
 class Laplace(NamedTuple):
     """A Gaussian at an optimum, with its log evidence in nats."""
@@ -78,19 +80,34 @@ def laplace(evaluate: Probe, mean: Array) -> Laplace:
 def _fall(evaluate: Probe, mean: Array, directions: Array, guess: Array) -> Array:
     """Distances [M] along ``directions`` [M, D] at which log p is half a nat lower, averaged over both senses.
 
-    Searched on a grid of factors two around ``guess`` and interpolated as if quadratic.
+    From ``guess``, as if log p were quadratic until half a nat is bracketed, then as if it were a power between the
+    ends of the bracket; every third time its middle, for the sake of cliffs. Nothing smaller than 2^-24 or larger than
+    2^8 guesses is tried.
     """
-    factors = 2.0 ** np.arange(-24, 9)
-    steps = guess[:, np.newaxis] * factors
-    offsets = steps[..., np.newaxis] * directions[:, np.newaxis]
-    points = mean + np.stack([offsets, -offsets])
-    log_prob = evaluate(points.reshape(-1, len(mean)))[0].reshape(points.shape[:-1])
     level = evaluate(mean[np.newaxis])[0][0]
-    drop = np.minimum(level - np.where(np.isfinite(log_prob), log_prob, -np.inf), 1e6).mean(0)
-    beyond = drop > 0.5
-    first = np.where(beyond.any(-1), beyond.argmax(-1), len(factors) - 1)[:, np.newaxis]
-    reached, fallen = (np.take_along_axis(values, first, -1)[:, 0] for values in (steps, drop))
-    return reached / np.sqrt(np.clip(fallen / 0.5, 1.0, 16.0))
+    smallest, largest = 2.0**-24 * guess, 2.0**8 * guess
+    step = guess.copy()
+    low, high = (np.full((2, len(guess)), np.nan) for _ in range(2))  # distances and falls at the bracket's ends
+    searched = np.arange(len(guess))
+    for trial in range(MAX_TRIALS):
+        offsets = step[searched, np.newaxis] * directions[searched]
+        log_prob = evaluate(mean + np.concatenate([offsets, -offsets]))[0].reshape(2, -1)
+        drop = np.minimum(level - np.where(np.isfinite(log_prob), log_prob, -np.inf), 1e6).mean(0).clip(1e-9)
+        far = drop > 0.5
+        high[:, searched[far]] = step[searched[far]], drop[far]
+        low[:, searched[~far]] = step[searched[~far]], drop[~far]
+        power = np.log(high[1] / low[1]) / np.log(high[0] / low[0])
+        wanted = step * (0.5 / np.where(step == high[0], high[1], low[1])) ** (1.0 / np.where(power > 0, power, 2.0))
+        if trial % 3 == 2:
+            wanted = np.where(power > 0, np.sqrt(low[0] * high[0]), wanted)
+        limits = np.maximum(smallest, step / 16.0), np.minimum(largest, step * 16.0)
+        reached = np.where(far, step[searched] > smallest[searched], step[searched] < largest[searched])
+        beside = (np.abs(drop - 0.5) > 5e-5) & reached & ~(high[0] < 1.001 * low[0])[searched]
+        searched = searched[beside]
+        step[searched] = np.clip(wanted, *limits)[searched]
+        if not len(searched):
+            break
+    return step
 
 
 def cover(optima: list[Laplace]) -> tuple[Array, Array]:

@@ -18,20 +18,24 @@ from neural_vb._types import Array, Base
 from neural_vb.mixtures import Stream
 
 NUM_DRAWS = 16_384
-MAX_GROWTH = 2  # rounds that may add components
-HOPELESS = 0.1  # nats between mixture and target that no few components will bridge
-COMPONENTS = (1, 2, 3, 4)
-PENALTY = 3.0  # between AIC's 2 and BIC's log N: the draws are many, and the next ones judge
+MAX_ROUNDS = 10
+USABLE = 0.02  # effective share of the draws below which their weights say too little to make a mixture from
+GAIN = 0.8  # of the divergence; a round that leaves more is the last,
+NEARLY, TRIALS = 10.0, 3  # or the third of its kind within this many tolerances
+WIDER = 1.5
+WIDE_SHARE = 0.25  # of the draws
+PENALTY = 2.0  # between AIC's 2 and BIC's log N: the draws are many, and the next ones judge
 
 
 class Population(NamedTuple):
-    """A mixture, and what fresh draws from it say.
+    """A mixture q, and what fresh draws say of it.
 
     Attributes:
         base: the mixture.
-        divergence: half the variance of log p - log mixture over draws, about KL(mixture || p) where it is small; nats.
-        log_evidence: log of the mean of p / mixture, nats.
-        elbo: mean of log p - log mixture, nats.
+        divergence: half the variance of log p - log q, under q or under p, whichever is larger; about KL(q || p) and
+            KL(p || q) where they are small; nats.
+        log_evidence: log of the integral of p, nats.
+        elbo: E_q[log p - log q], nats.
         standard_error: of ``elbo``.
     """
 
@@ -43,10 +47,11 @@ class Population(NamedTuple):
 
 
 def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolerance: float) -> Population:
-    """Weighted draws make a better mixture, whose draws are weighted in turn.
+    """Weighted draws make a better mixture, whose draws are weighted in turn, as long as fresh draws find it better.
 
-    First more components are tried, on resampled draws; then moments and weights are put right by :func:`corrected`,
-    for the mixture that comes from a thousand or two particles has their noise.
+    A quarter of the draws comes from components half as wide again: what lies beyond the mixture's own tails is seen.
+    Each round tries up to twice as many components, on draws resampled by their weights. Where the tolerance is met,
+    moments and weights are put right by :func:`corrected`, for a mixture has the noise of the draws it comes from.
 
     Args:
         log_prob: [N, D] -> [N], nats.
@@ -55,67 +60,109 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
         tolerance: divergence that is good enough.
 
     Returns:
-        The last mixture. Its divergence is infinite where a draw has no density under the target, and was measured on
-        draws that it was not fitted to.
+        The mixture with the smallest divergence, which is infinite where a draw of it has no density under the
+        target, and was measured on draws that it was not fitted to.
     """
     rng = np.random.default_rng([seed, Stream.POPULATION])
-    found, draws = _look(log_prob, base, rng)
-    for _ in range(MAX_GROWTH):
-        if not found.divergence < HOPELESS:
-            return found
-        found, draws = _look(log_prob, _grown(found.base, draws, rng, seed), rng)
-        if found.divergence < tolerance:
-            weights = np.exp(draws.log_ratios - found.log_evidence)
-            mended, _ = _look(log_prob, corrected(found.base, draws.u, weights), rng)
-            return min(mended, found, key=lambda one: one.divergence)
-    return found
+    best, draws = _look(log_prob, base, rng)
+    for _ in range(MAX_ROUNDS):
+        if not draws.usable > USABLE:
+            break
+        if best.divergence < tolerance:
+            excess = np.exp(draws.log_weights - best.log_evidence) - np.exp(draws.log_q - draws.log_w)
+            mended, _ = _look(log_prob, corrected(best.base, draws.u, excess), rng)
+            return mended if mended.divergence < tolerance else best
+        previous = best
+        for _ in range(TRIALS if best.divergence < NEARLY * tolerance else 1):
+            found, draws = _look(log_prob, _grown(best.base, draws, rng, seed), rng)
+            best = min(found, best, key=lambda one: one.divergence)
+            if best.divergence < GAIN * previous.divergence:
+                break
+        else:
+            break
+    return best
 
 
 class _Draws(NamedTuple):
+    """Draws from w, a mixture with wide tails.
+
+    Attributes:
+        u: [N, D].
+        log_p: [N].
+        log_q: [N].
+        log_w: [N].
+        usable: effective share of the weights p / w; zero where a draw of q has no density under p.
+    """
+
     u: Array
     log_p: Array
-    log_ratios: Array
+    log_q: Array
+    log_w: Array
+    usable: float
+
+    @property
+    def log_weights(self) -> Array:
+        """log p - log w, [N]."""
+        return self.log_p - self.log_w
 
 
 def _look(log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generator) -> tuple[Population, _Draws]:
     """Fresh draws of the mixture, and what they say of it."""
-    u = gaussian_mixture.sample(base, NUM_DRAWS, rng)
+    num_wide = int(WIDE_SHARE * NUM_DRAWS)
+    wide = base._replace(scale_trils=WIDER * base.scale_trils)
+    u = np.concatenate(
+        [gaussian_mixture.sample(base, NUM_DRAWS - num_wide, rng), gaussian_mixture.sample(wide, num_wide, rng)]
+    )
     log_p = log_prob(u)
-    log_ratios = log_p - logsumexp(gaussian_mixture.log_prob(base, u), 1)
-    draws = _Draws(u, log_p, log_ratios)
-    if not np.isfinite(log_ratios).all():
+    log_q, log_wide = (logsumexp(gaussian_mixture.log_prob(one, u), 1) for one in (base, wide))
+    log_w = np.logaddexp(log_q + math.log1p(-WIDE_SHARE), log_wide + math.log(WIDE_SHARE))
+    draws = _Draws(u, log_p, log_q, log_w, 0.0)
+    own = (log_p - log_q)[:-num_wide]
+    if not np.isfinite(own).all():
         return Population(base, np.inf, -np.inf, -np.inf, np.inf), draws
-    variance = float(log_ratios.var())
-    log_evidence = float(logsumexp(log_ratios)) - math.log(NUM_DRAWS)
-    error = math.sqrt(variance / NUM_DRAWS)
-    return Population(base, 0.5 * variance, log_evidence, float(log_ratios.mean()), error), draws
+    total = logsumexp(draws.log_weights)
+    weights = np.exp(draws.log_weights - total)
+    inside = weights > 0.0
+    gaps = (log_p - log_q)[inside]
+    under_p = float(np.average((gaps - np.average(gaps, weights=weights[inside])) ** 2, weights=weights[inside]))
+    variance = float(own.var())
+    found = Population(
+        base,
+        0.5 * max(variance, under_p),
+        float(total) - math.log(NUM_DRAWS),
+        float(own.mean()),
+        math.sqrt(variance / len(own)),
+    )
+    return found, draws._replace(usable=1.0 / float((weights**2).sum()) / NUM_DRAWS)
 
 
 def _grown(base: Base, draws: _Draws, rng: np.random.Generator, seed: int) -> Base:
     """The mixture improved on draws that are resampled by their weights; with more components where these pay."""
-    chosen = psis.systematic(draws.log_ratios - logsumexp(draws.log_ratios), NUM_DRAWS, rng)
-    more = tuple(k for k in COMPONENTS if k > len(base.log_weights))
+    size = int(draws.usable * NUM_DRAWS)  # more would be copies
+    chosen = psis.systematic(draws.log_weights - logsumexp(draws.log_weights), size, rng)
+    number = len(base.log_weights)
+    more = tuple(k for k in gaussian_mixture.COMPONENTS if number < k <= max(2 * number, 3))
     u, log_p = draws.u[chosen], draws.log_p[chosen]
     return gaussian_mixture.fit(u, log_p, seed=seed, candidates=more, penalty=PENALTY, start=base)
 
 
-def corrected(base: Base, u: Array, weights: Array) -> Base:
-    """One step of weighted expectation-maximisation whose noise goes with the spread of the weights.
+def corrected(base: Base, u: Array, excess: Array) -> Base:
+    """One step of weighted expectation-maximisation whose noise goes with the distance of q from p.
 
-    With responsibilities rho_k and w = p / q of mean one over draws from q, the moments that the step wants are
+    With responsibilities rho_k, and draws from any density w, the moments that the step wants are
 
-        E_p[rho_k f] = E_q[rho_k f] + E_q[(w - 1) rho_k f],    f = 1, u, u u^T.
+        E_p[rho_k f] = E_q[rho_k f] + E_w[(p - q) / w rho_k f],    f = 1, u, u u^T.
 
     The first term is known: q_k, q_k m_k and q_k (S_k + m_k m_k^T). The second is a mean over draws, and vanishes draw
     by draw at q = p.
 
     Args:
         base: q.
-        u: [N, D], its draws.
-        weights: [N].
+        u: [N, D], draws from w.
+        excess: [N], (p - q) / w.
     """
     log_components = gaussian_mixture.log_prob(base, u)
-    excess = np.exp(log_components - logsumexp(log_components, 1)[:, None]) * (weights - 1.0)[:, None] / len(u)
+    excess = np.exp(log_components - logsumexp(log_components, 1)[:, None]) * excess[:, None] / len(u)
     before = np.exp(base.log_weights)
     count = before + excess.sum(0)
     if count.min() <= 0.0:

@@ -16,8 +16,12 @@ from neural_vb._types import Seed, Tensor
 from neural_vb.hamiltonian import Points, ValueAndGradient, propose
 from neural_vb.mixtures import fold_in, normal
 
-SCALE = 1.5
 _STRIDE = 1_024  # random streams of a stage: more than its moves
+
+
+def default_scale(event_size: int) -> float:
+    """Half as wide again as the Gaussian at hand; less in many dimensions, where that is many nats away from it."""
+    return 1.0 + 0.5 * min(1.0, math.sqrt(10.0 / event_size))
 
 
 class Particles(NamedTuple):
@@ -26,6 +30,7 @@ class Particles(NamedTuple):
     Attributes:
         u: [N, D].
         log_prob: [N].
+        gradient: [N, D], of ``log_prob``.
         log_evidence: estimate of log Z, nats.
         num_stages: temperatures used.
         acceptance: of the last Hamiltonian moves.
@@ -34,6 +39,7 @@ class Particles(NamedTuple):
 
     u: Tensor
     log_prob: Tensor
+    gradient: Tensor
     log_evidence: Tensor
     num_stages: Tensor
     acceptance: Tensor
@@ -67,10 +73,11 @@ def start(
     *,
     seed: Seed,
     num_particles: int = 1_024,
-    scale: float = SCALE,
+    scale: float | None = None,
     max_stages: int = 60,
 ) -> Start:
     """``num_particles`` draws from N(0, scale^2 I) in D = ``event_size`` dimensions, for ``sample``."""
+    scale = default_scale(event_size) if scale is None else scale
     u = scale * normal([num_particles], event_size, seed)
     uniforms = tf.random.stateless_uniform([max_stages], fold_in(seed, 1), alg="philox")
     return Start(Points(u, *value_and_gradient(u)), uniforms)
@@ -81,7 +88,7 @@ def sample(
     start: Start,
     *,
     seed: Seed,
-    scale: float = SCALE,
+    scale: float | None = None,
     ess_ratio: float = 0.5,
     num_moves: int = 3,
     num_leapfrog: int = 8,
@@ -102,6 +109,7 @@ def sample(
     num_particles, event_size = start.points.u.shape
     max_stages = start.uniforms.shape[0]
     log_size = math.log(num_particles)
+    scale = default_scale(event_size) if scale is None else scale
     constant = event_size * (0.5 * math.log(2.0 * math.pi) + math.log(scale))
 
     def log_start(u: Tensor) -> Tensor:
@@ -180,4 +188,5 @@ def sample(
     (end,) = tf.while_loop(
         lambda state: (state.beta < 1.0) & (state.stage < max_stages), lambda state: (stage(state),), (first,)
     )
-    return Particles(end.points.u, end.points.log_prob, end.log_evidence, end.stage, end.acceptance, end.beta)
+    u, log_prob, gradient = end.points
+    return Particles(u, log_prob, gradient, end.log_evidence, end.stage, end.acceptance, end.beta)

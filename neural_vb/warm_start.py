@@ -1,10 +1,10 @@
 """Where training starts: scales, modes and weights of the posterior, found before any network is trained.
 
-1. L-BFGS from dispersed points; at each distinct optimum a Laplace approximation whose scales are *measured*: along
-   each eigenvector of the Hessian, the distance at which log p has fallen by half a nat.
-2. Tempered sequential Monte Carlo from a Gaussian that covers them, and from plain ones; the run with the largest
-   evidence is kept, and repeated from its own moments until they no longer move.
-3. A Gaussian mixture on its particles, with whitening by their moments.
+1. Optima from dispersed points, with Gaussians at them; where there is one optimum, the Gaussian of the largest lower
+   bound. If that meets the posterior, nothing else is done.
+2. Tempered sequential Monte Carlo from this Gaussian, or from one that covers the optima, and from plain ones; the run
+   with the largest evidence is kept, and repeated from its own moments until they no longer move.
+3. A Gaussian mixture on its particles, with whitening by their moments, and improved by population Monte Carlo.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import gaussian_mixture, mixtures, smc
+from neural_vb import gaussian_mixture, gaussian_vi, mixtures, population, smc
 from neural_vb._types import Array, Base, Target
 from neural_vb.compilation import Compiled
 from neural_vb.errors import ImproperDensityError, TargetValueError
-from neural_vb.optima import cover, find_optima
+from neural_vb.optima import Laplace, cover, find_optima
+from neural_vb.population import Population
 from neural_vb.probing import Probe
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -35,16 +36,22 @@ class WarmStart(NamedTuple):
         target: in whitened coordinates.
         base: mixture in whitened coordinates; a single component is standard normal.
         numbers: what is worth telling, by name.
-        jit_compile: whether XLA could compile the target.
+        jit_compile: whether XLA could compile the target, as far as it was tried.
+        met: what fresh draws say of a mixture that is nearer to the target than the tolerance; else None.
     """
 
     target: WhitenedTarget
     base: Base
     numbers: dict[str, float]
     jit_compile: bool
+    met: Population | None = None
 
 
 NUM_PARTICLES = 2_048
+NUM_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
+FEW = 4  # components; more may follow a curve as far as their draws go, and leave out its far ends
+PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
+NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
 MAX_ROUNDS = 8
 
 
@@ -57,18 +64,20 @@ def warm_start(
     jit_compile: bool = True,
     num_starts: int = 10,
     moments: tuple[Array, Array] | None = None,
+    tolerance: float = 0.0,
     report: Callable[[str], None] = lambda stage: None,
 ) -> WarmStart:
     """Coordinates, base mixture and numbers for a target.
 
     Args:
         target: in the precision of training.
-        evaluate: log p and its gradient, in float64 where the target accepts that; for L-BFGS and Hessians.
+        evaluate: log p and its gradient, in float64 where the target accepts that; for optima and Gaussians.
         points: [N, D] starting points; about ``num_starts`` of the finite ones, evenly spaced in their order, are used.
         seed: of particles and mixtures.
-        jit_compile: try XLA.
+        jit_compile: compile the particles with XLA.
         num_starts: runs of L-BFGS.
-        moments: mean [D] and scale [D, D] of draws that the user believes in; replaces the search for optima.
+        moments: mean and Cholesky factor of a user's draws, instead of the search for optima.
+        tolerance: half variance of log p - log mixture, nats, at which nothing is left to do; 0 for never.
         report: called with the name of each stage.
 
     Raises:
@@ -76,8 +85,10 @@ def warm_start(
         ImproperDensityError: the particles spread without end.
     """
     report("optimise")
+    optima: list[Laplace] = []
+    gaussian = None
     if moments is not None:
-        optima, candidates = [], [moments]
+        candidates = [moments]
     else:
         points = _finite(evaluate, points)
         chosen = np.unique(np.linspace(0, len(points) - 1, num_starts).astype(int))
@@ -87,10 +98,62 @@ def warm_start(
             best = max(optima, key=lambda optimum: optimum.log_evidence)
             candidates.append((best.mean, best.scale_tril))
         candidates.append((points[0], np.eye(target.event_size)))
+    if len(optima) == 1:
+        near = gaussian_vi.Start(optima[0].mean, optima[0].scale_tril)
+        plain = gaussian_vi.Start(points[0], PLAIN_SCALE * np.eye(target.event_size))
+        gaussian = gaussian_vi.fit(evaluate, (near, plain), seed=seed)
+    numbers = {"optima": float(len(optima))}
+    if gaussian is not None:
+        found = _gaussian(target, gaussian, numbers, seed, tolerance, jit_compile)
+        if found.met is not None:
+            return found
+        candidates.insert(0, (gaussian.mean, gaussian.scale_tril))
     report("particles")
     tops = [evaluate(optimum.mean[np.newaxis])[0][0] for optimum in optima]
     runner = _Runner(target, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
-    return _settle(runner, candidates, len(optima), seed, report)
+    current = _settle(runner, candidates)
+    report("mixture")
+    return _mixture(runner, current, numbers, seed, tolerance)
+
+
+def _gaussian(
+    target: Target,
+    gaussian: gaussian_vi.Gaussian,
+    numbers: dict[str, float],
+    seed: int,
+    tolerance: float,
+    jit_compile: bool,
+) -> WarmStart:
+    """A start from one Gaussian; met, if its draws say so."""
+    whitened = WhitenedTarget(target, Whitening(gaussian.mean, gaussian.scale_tril), gaussian.elbo)
+    base = mixtures.standard_base(target.event_size)
+    numbers = numbers | {"log_evidence": gaussian.elbo}
+    found = WarmStart(whitened, base, numbers, jit_compile)
+    return _improved(found, seed, tolerance) if gaussian.divergence < NEARLY * tolerance else found
+
+
+def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
+    """The mixture improved on its own draws. A single Gaussian goes into the whitening, as everywhere."""
+    target = warm.target
+
+    @tf.function(autograph=False)
+    def log_prob(u: tf.Tensor) -> tf.Tensor:
+        return target.log_prob(u[:, tf.newaxis])[:, 0]
+
+    def evaluate(u: Array) -> Array:
+        pieces = np.split(u.astype(np.float32), range(NUM_AT_ONCE, len(u), NUM_AT_ONCE))
+        return np.concatenate([log_prob(tf.constant(piece)).numpy() for piece in pieces]).astype(np.float64)
+
+    found = population.improve(evaluate, warm.base, seed=seed, tolerance=tolerance)
+    base = found.base
+    logger.info("%d components are %.4f nats from the target", len(base.log_weights), found.divergence)
+    if len(base.log_weights) == 1:
+        shift = target.whitening.to_z(tf.constant(base.means[0])).numpy()
+        target = replace(target, whitening=Whitening(shift, target.whitening.scale_tril @ base.scale_trils[0]))
+        base = mixtures.standard_base(target.event_size)
+    numbers = warm.numbers | {"components": float(len(base.log_weights)), "divergence": found.divergence}
+    met = found.divergence < tolerance and len(base.log_weights) <= FEW
+    return WarmStart(target, base, numbers, warm.jit_compile, found if met else None)
 
 
 def _finite(evaluate: Probe, points: Array) -> Array:
@@ -111,6 +174,7 @@ class _Round(NamedTuple):
     offset: float
     particles: smc.Particles
     z: Array
+    score: Array  # gradient of log p at z in the round's coordinates
     log_evidence: float
 
 
@@ -184,7 +248,8 @@ class _Runner:
             or particles.beta < 1.0
         ):
             log_evidence = -np.inf
-        return _Round(whitening, offset, particles, z[usable], log_evidence)
+        score = particles.gradient.numpy()[usable].astype(np.float64)
+        return _Round(whitening, offset, particles, z[usable], score, log_evidence)
 
     def _start(self, coordinates: tuple[tf.Tensor, ...], seed: tf.Tensor) -> smc.Start:
         size = self.target.event_size
@@ -199,11 +264,8 @@ class _Runner:
         return True
 
 
-def _settle(
-    runner: _Runner, candidates: list[tuple[Array, Array]], num_optima: int, seed: int, report: Callable[[str], None]
-) -> WarmStart:
+def _settle(runner: _Runner, candidates: list[tuple[Array, Array]]) -> _Round:
     """Repeat from the best candidate's own moments until they no longer move. A candidate that fits ends the search."""
-    event_size = runner.target.event_size
     rounds: list[_Round] = []
     for candidate in candidates:
         rounds.append(runner(*candidate))
@@ -233,16 +295,19 @@ def _settle(
                 got=f"particles that kept spreading, by a factor of {growth.max():.0e} in coordinate {growth.argmax()}",
                 fix="add a proper prior for that parameter",
             )
-    report("mixture")
+    return current
+
+
+def _mixture(runner: _Runner, current: _Round, numbers: dict[str, float], seed: int, tolerance: float) -> WarmStart:
+    """A mixture on the particles, in coordinates of their moments."""
     whitening = _moments(current)
     target = WhitenedTarget(runner.target, whitening, current.log_evidence)
     u = whitening.to_u(current.z)
     log_density, score = target.value_and_gradient(tf.constant(u, tf.float32))
     mixture = gaussian_mixture.fit(u, log_density.numpy().astype(np.float64), seed=seed)
     if len(mixture.log_weights) == 1:
-        mixture = mixtures.standard_base(event_size)
-    numbers = {
-        "optima": float(num_optima),
+        mixture = mixtures.standard_base(target.event_size)
+    numbers = numbers | {
         "rounds": float(runner.rounds),
         "components": float(len(mixture.log_weights)),
         "temperatures": float(current.particles.num_stages),
@@ -250,7 +315,8 @@ def _settle(
         "log_evidence": current.log_evidence,
     }
     target = replace(target, max_score=float(tf.reduce_max(tf.norm(score, axis=-1))))
-    return WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
+    found = WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
+    return _improved(found, seed, tolerance) if tolerance > 0.0 else found
 
 
 def _moved(found: _Round) -> bool:
@@ -261,14 +327,15 @@ def _moved(found: _Round) -> bool:
 
 
 def _moments(found: _Round) -> Whitening:
-    """Whitening by the particles' moments.
+    """Whitening by the particles' moments, with their scores as control variates.
 
     Taken in whitened coordinates: the shrinkage of correlations by D / N would undo a correlation of .999 outside them.
     Twice, as those of the round may fit badly.
     """
-    whitening = found.whitening
+    whitening, score = found.whitening, found.score
     for _ in range(2):
-        base = gaussian_mixture.moments(whitening.to_u(found.z))
+        base = gaussian_mixture.moments(whitening.to_u(found.z), score)
         shift = whitening.to_z(tf.constant(base.means[0])).numpy()
         whitening = Whitening(shift, whitening.scale_tril @ base.scale_trils[0])
+        score = score @ base.scale_trils[0]
     return whitening

@@ -44,6 +44,7 @@ FLOORS = {
     "drawing": 2,
     "density_training": 2,
     "features": 2,
+    "gaussian_vi": 2,
     "polish": 2,
     "population": 2,
     "probing": 2,

@@ -29,14 +29,14 @@ def test_a_gaussian_is_met_to_far_less_than_the_error_of_the_draws() -> None:
 
 
 def test_one_correction_is_exact_at_the_target_and_right_nearby() -> None:
-    """At w = 1 nothing moves, whatever the draws; else the step is that of weighted moments, with less noise."""
+    """At p = q nothing moves, whatever the draws; else the step is that of weighted moments, with less noise."""
     rng = np.random.default_rng(0)
     u = gaussian_mixture.sample(STANDARD, 5_000, rng)
-    same = population.corrected(STANDARD, u, np.ones(len(u)))
+    same = population.corrected(STANDARD, u, np.zeros(len(u)))
     for found, before in zip(same, STANDARD, strict=True):
         np.testing.assert_allclose(found, before, atol=1e-12)
     weights = np.exp(gaussian(u) - 5.0 - scipy.stats.norm.logpdf(u).sum(-1))
-    found = population.corrected(STANDARD, u, weights)
+    found = population.corrected(STANDARD, u, weights - 1.0)
     error = 5.0 * weights.std() / np.sqrt(len(u))
     np.testing.assert_allclose(found.means[0], MEAN, atol=error)
     np.testing.assert_allclose(found.scale_trils[0] @ found.scale_trils[0].T, COVARIANCE, atol=3.0 * error)
@@ -71,12 +71,12 @@ def test_weights_of_modes_are_put_right(share: float) -> None:
     assert found.divergence < 2e-4
 
 
-def test_what_a_mixture_cannot_meet_is_told_and_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_mixture_cannot_meet_is_told() -> None:
     def ring(u: Array) -> Array:
-        return -8.0 * ((u[:, :2] ** 2).sum(-1) - 2.0) ** 2
+        return -8.0 * ((u[:, :2] ** 2).sum(-1) - 2.0) ** 2 - 0.5 * u[:, 2] ** 2
 
-    monkeypatch.setattr(gaussian_mixture, "fit", lambda *args, **options: pytest.fail("no fit was wanted"))
-    assert population.improve(ring, STANDARD, seed=0, tolerance=0.01).divergence > population.HOPELESS
+    start = population.improve(ring, STANDARD, seed=0, tolerance=1e3).divergence
+    assert 0.01 < population.improve(ring, STANDARD, seed=0, tolerance=1e-9).divergence < start
 
 
 def test_a_support_that_draws_leave_is_not_met() -> None:
