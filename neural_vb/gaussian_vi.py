@@ -28,6 +28,7 @@ MIN_ITERATIONS = 30  # and a quarter of D; what does not rest by then is far fro
 MAX_RADIUS = 64.0  # standard deviations
 SMALL_STEP = 0.3  # standard deviations; three such steps in a row that gain nothing end the search
 PATIENCE = 3
+ROUNDING = 1e-3  # nats
 
 Density = Callable[[Array], tuple[Array, Array]]
 
@@ -91,8 +92,7 @@ def fit(evaluate: Density, starts: Sequence[Start], *, seed: int) -> Gaussian | 
                 return None
             continue
         gain = following.gaussian.elbo - current.gaussian.elbo
-        error = math.hypot(current.gaussian.standard_error, following.gaussian.standard_error)
-        rests = rests + 1 if step < SMALL_STEP and gain < 3.0 * error else 0
+        rests = rests + 1 if step < SMALL_STEP and gain < _noise(current.gaussian, following.gaussian) else 0
         current, radius = following, min(2.0 * radius, MAX_RADIUS)
         if rests == PATIENCE:
             logger.info("a Gaussian after %d steps: bound %.3f", iteration + 1, current.gaussian.elbo)
@@ -100,10 +100,14 @@ def fit(evaluate: Density, starts: Sequence[Start], *, seed: int) -> Gaussian | 
     return None
 
 
+def _noise(current: Gaussian, following: Gaussian) -> float:
+    """What the difference of two bounds may owe to draws and to rounding, nats."""
+    return 3.0 * math.hypot(current.standard_error, following.standard_error) + ROUNDING
+
+
 def _rises(current: Gaussian, following: Gaussian) -> bool:
     """Whether the bound did not fall by more than its noise, of which a nat is trusted at most."""
-    noise = 3.0 * math.hypot(current.standard_error, following.standard_error)
-    return following.elbo > current.elbo - min(noise, 1.0)
+    return following.elbo > current.elbo - min(_noise(current, following), 1.0)
 
 
 def _look(evaluate: Density, start: Start, rng: np.random.Generator) -> _Look | None:
