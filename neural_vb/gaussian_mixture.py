@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.special import logsumexp
 from neural_vb._types import Array, Base
 
 COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-CHUNK = 2**23  # numbers: features of more points are made and used in pieces
+CHUNK = 2**23  # numbers; the features of more points are not kept, but made again, in pieces
 
 
 def fit(
@@ -34,15 +35,18 @@ def fit(
         seed: of the starting means.
         candidates: numbers of components, ascending.
         penalty: for each parameter; log N in BIC, the default. 2 is AIC, for prediction from many points.
-        start: a mixture that is improved first; more components than it has must do better.
+        start: a mixture that is improved first, if it has fewer numbers than there are points; more components than it
+            has must do better.
     """
     size, event_size = points.shape
     finite = np.isfinite(log_density)
     penalty = np.log(size) if penalty is None else penalty
     best, best_bic, best_numbers, rises = moments(points), np.inf, 0, 0
     if start is not None:
-        best, log_likelihood = _expectation_maximisation(points, start)
         best_numbers = _count(len(start.log_weights), event_size)
+        if best_numbers > size:
+            return start
+        best, log_likelihood = _expectation_maximisation(points, start)
         best_bic = -2.0 * log_likelihood + best_numbers * penalty
     for num_components in candidates:
         numbers = _count(num_components, event_size)
@@ -174,11 +178,12 @@ def _coefficients(base: Base) -> Array:
     return np.concatenate([constant[:, None], linear, quadratic], 1)
 
 
-def _expect(chunks: list[Array], base: Base) -> _Statistics:
-    coefficients = _coefficients(base).T
-    log_likelihood, sums = 0.0, np.zeros(coefficients.T.shape)
-    for features in chunks:
-        log_joint = features @ coefficients
+def _expect(pieces: Iterable[Array], base: Base) -> _Statistics:
+    """From the points' features, in pieces [n, F]."""
+    coefficients = _coefficients(base)
+    log_likelihood, sums = 0.0, np.zeros(coefficients.shape)
+    for features in pieces:
+        log_joint = features @ coefficients.T
         top = log_joint.max(1, keepdims=True)
         share = np.exp(log_joint - top)
         total = share.sum(1, keepdims=True)
@@ -191,9 +196,14 @@ def _expectation_maximisation(points: Array, base: Base, iterations: int = 60) -
     """Mixture and its log likelihood; ends when an iteration gains less than 1e-4 nats a point."""
     size, event_size = points.shape
     rows, columns = np.tril_indices(event_size)
-    chunks = [_features(chunk) for chunk in np.array_split(points, -(-size * (1 + len(rows)) // CHUNK))]
+    pieces = np.array_split(points, -(-size * (1 + event_size + len(rows)) // CHUNK))
+    kept = [_features(points)] if len(pieces) == 1 else None
     floor = _floor(points)
-    expected = _expect(chunks, base)
+
+    def expect(base: Base) -> _Statistics:
+        return _expect(kept or map(_features, pieces), base)
+
+    expected = expect(base)
     for _ in range(iterations):
         count = expected.sums[:, 0] + 1e-10
         means = expected.sums[:, 1 : 1 + event_size] / count[:, None]
@@ -203,7 +213,7 @@ def _expectation_maximisation(points: Array, base: Base, iterations: int = 60) -
         # A weak prior at the pooled scales keeps small components from collapsing.
         covariances = (covariances + event_size * floor) / (count[:, None, None] + event_size) + floor
         base = Base(np.log(count / count.sum()), means, np.linalg.cholesky(covariances))
-        previous, expected = expected, _expect(chunks, base)
+        previous, expected = expected, expect(base)
         if expected.log_likelihood - previous.log_likelihood < 1e-4 * size:
             break
     return base, expected.log_likelihood

@@ -135,3 +135,18 @@ def test_the_seed_decides() -> None:
     exact = log_density(CLUSTERS, points)
     first, second = (gaussian_mixture.fit(points, exact, seed=5) for _ in range(2))
     np.testing.assert_array_equal(first.means, second.means)
+
+
+def test_a_start_with_more_numbers_than_points_is_left_as_it_is() -> None:
+    points = np.random.RandomState(2).randn(200, 30)
+    start = gaussian_mixture.moments(points)
+    found = gaussian_mixture.fit(points, scipy.stats.norm.logpdf(points).sum(1), seed=0, start=start)
+    assert found is start
+
+
+def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, _ = draw(CLUSTERS, 1_000)
+    whole = gaussian_mixture.fit(points, log_density(CLUSTERS, points), seed=0)
+    monkeypatch.setattr(gaussian_mixture, "CHUNK", 700)
+    for found, expected in zip(gaussian_mixture.fit(points, log_density(CLUSTERS, points), seed=0), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
