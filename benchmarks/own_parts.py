@@ -101,11 +101,11 @@ def _arrays(draws: Any) -> Any:
 
 def warm_start(arguments: Any, seed: int) -> Any:
     """As in ``neural_vb.fit``: the target is examined, then searched."""
-    from neural_vb import preflight, targets
+    from neural_vb import optima, preflight, targets
     from neural_vb import warm_start as stage
 
     given = targets.as_target(arguments.target, arguments.data, **arguments.keywords)
-    points = stage.dispersed_points(given.event_size, NUM_POINTS, seed=seed)
+    points = optima.dispersed_points(given.event_size, NUM_POINTS, seed=seed)
     prior = getattr(given, "starting_points", None)
     if prior is not None:
         points[1::2] = prior(NUM_POINTS // 2, seed).numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +34,7 @@ from neural_vb.provenance import versions
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.warm_start import WarmStart, warm_start
-from neural_vb.whitening import WhitenedTarget
-
-logger = logging.getLogger(__name__)
+from neural_vb.whitening import WhitenedTarget, longest
 
 NUM_POINTS = 64
 NUM_SCORES = 2_048
@@ -309,7 +306,7 @@ def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tup
     whitened = replace(earlier.whitened, target=target, max_score=np.inf)
     u = whitened.whitening.to_u(earlier.sample_unconstrained(NUM_SCORES, seed=earlier.seed))
     _, score = whitened.value_and_gradient(tf.constant(u, tf.float32))
-    max_score = max(earlier.whitened.max_score, float(tf.reduce_max(tf.norm(score, axis=-1))))
+    max_score = max(earlier.whitened.max_score, longest(score))
     warm = WarmStart(replace(whitened, max_score=max_score), base, numbers, jit_compile)
     return warm, earlier.parts, earlier.parameters
 

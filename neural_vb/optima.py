@@ -101,8 +101,8 @@ def _fall(evaluate: Probe, mean: Array, directions: Array, guess: Array) -> Arra
         if trial % 3 == 2:
             wanted = np.where(power > 0, np.sqrt(low[0] * high[0]), wanted)
         limits = np.maximum(smallest, step / 16.0), np.minimum(largest, step * 16.0)
-        reached = np.where(far, step[searched] > smallest[searched], step[searched] < largest[searched])
-        beside = (np.abs(drop - 0.5) > 5e-5) & reached & ~(high[0] < 1.001 * low[0])[searched]
+        room = np.where(far, step[searched] > smallest[searched], step[searched] < largest[searched])
+        beside = (np.abs(drop - 0.5) > 5e-5) & room & ~(high[0] < 1.001 * low[0])[searched]
         searched = searched[beside]
         step[searched] = np.clip(wanted, *limits)[searched]
         if not len(searched):

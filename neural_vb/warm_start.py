@@ -21,10 +21,11 @@ from neural_vb import gaussian_mixture, gaussian_vi, mixtures, population, smc
 from neural_vb._types import Array, Base, Target
 from neural_vb.compilation import Compiled
 from neural_vb.errors import ImproperDensityError, TargetValueError
+from neural_vb.mixtures import Stream
 from neural_vb.optima import Laplace, cover, find_optima
 from neural_vb.population import Population
 from neural_vb.probing import Probe
-from neural_vb.whitening import WhitenedTarget, Whitening
+from neural_vb.whitening import WhitenedTarget, Whitening, longest
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +105,11 @@ def warm_start(
         gaussian = gaussian_vi.fit(evaluate, (near, plain), seed=seed)
     numbers = {"optima": float(len(optima))}
     if gaussian is not None:
-        found = _gaussian(target, gaussian, numbers, seed, tolerance, jit_compile)
-        if found.met is not None:
-            return found
         candidates.insert(0, (gaussian.mean, gaussian.scale_tril))
+        if gaussian.divergence < NEARLY * tolerance:
+            found = _improved(_gaussian(target, gaussian, numbers, seed, jit_compile), seed, tolerance)
+            if found.met is not None:
+                return found
     report("particles")
     tops = [evaluate(optimum.mean[np.newaxis])[0][0] for optimum in optima]
     runner = _Runner(target, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
@@ -117,19 +119,16 @@ def warm_start(
 
 
 def _gaussian(
-    target: Target,
-    gaussian: gaussian_vi.Gaussian,
-    numbers: dict[str, float],
-    seed: int,
-    tolerance: float,
-    jit_compile: bool,
+    target: Target, gaussian: gaussian_vi.Gaussian, numbers: dict[str, float], seed: int, jit_compile: bool
 ) -> WarmStart:
-    """A start from one Gaussian; met, if its draws say so."""
+    """A start from one Gaussian."""
     whitened = WhitenedTarget(target, Whitening(gaussian.mean, gaussian.scale_tril), gaussian.elbo)
     base = mixtures.standard_base(target.event_size)
-    numbers = numbers | {"log_evidence": gaussian.elbo}
-    found = WarmStart(whitened, base, numbers, jit_compile)
-    return _improved(found, seed, tolerance) if gaussian.divergence < NEARLY * tolerance else found
+    u = np.random.default_rng([seed, Stream.GAUSSIAN]).standard_normal((NUM_PARTICLES, target.event_size))
+    _, score = whitened.value_and_gradient(tf.constant(u, tf.float32))
+    return WarmStart(
+        replace(whitened, max_score=longest(score)), base, numbers | {"log_evidence": gaussian.elbo}, jit_compile
+    )
 
 
 def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
@@ -314,8 +313,7 @@ def _mixture(runner: _Runner, current: _Round, numbers: dict[str, float], seed: 
         "acceptance": float(current.particles.acceptance),
         "log_evidence": current.log_evidence,
     }
-    target = replace(target, max_score=float(tf.reduce_max(tf.norm(score, axis=-1))))
-    found = WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
+    found = WarmStart(replace(target, max_score=longest(score)), mixture, numbers, runner.compiled.jit_compile)
     return _improved(found, seed, tolerance) if tolerance > 0.0 else found
 
 

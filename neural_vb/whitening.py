@@ -112,3 +112,8 @@ class WhitenedTarget:
             return values, backward
 
         return guard(u)
+
+
+def longest(score: Tensor) -> float:
+    """The largest norm of scores [..., D], for ``WhitenedTarget.max_score``."""
+    return float(tf.reduce_max(tf.norm(score, axis=-1)))

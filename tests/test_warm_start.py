@@ -161,3 +161,12 @@ def test_bad_points_are_skipped() -> None:
     found = start(log_prob, 2, points=points[points[:, 0].argsort()])  # the first points are all bad
     inside = found.target.whitening.to_z(tf.constant([[0.0, 0.0]])).numpy()
     assert np.isfinite(found.target.log_prob(tf.zeros([1, 1, 2]))).all() and inside[0, 0] > -1.0
+
+
+def test_a_gaussian_that_is_met_needs_no_particles_and_has_a_bound_on_scores() -> None:
+    reached: list[str] = []
+    mean, covariance = np.array([3.0, -1.0]), np.array([[1.0, 0.5], [0.5, 2.0]])
+    found = start(gaussian(mean, covariance), 2, tolerance=0.015, report=reached.append)
+    assert found.met is not None and reached == ["optimise"]
+    check_moments(found, mean, covariance)
+    assert np.sqrt(2.0) < found.target.max_score < 12.0
