@@ -43,13 +43,13 @@ def fit(
     penalty = np.log(size) if penalty is None else penalty
     best, best_bic, best_numbers, rises = moments(points), np.inf, 0, 0
     if start is not None:
-        best_numbers = _count(len(start.log_weights), event_size)
+        best_numbers = count(len(start.log_weights), event_size)
         if best_numbers > size:
             return start
         best, log_likelihood = _expectation_maximisation(points, start)
         best_bic = -2.0 * log_likelihood + best_numbers * penalty
     for num_components in candidates:
-        numbers = _count(num_components, event_size)
+        numbers = count(num_components, event_size)
         gaps = (log_density - logsumexp(log_prob(best, points), 1))[finite]
         missing = np.var(gaps) if len(gaps) else np.inf
         affordable = (numbers - best_numbers) * penalty < 2.0 * size * missing
@@ -66,7 +66,7 @@ def fit(
     return best
 
 
-def _count(num_components: int, event_size: int) -> int:
+def count(num_components: int, event_size: int) -> int:
     """Free parameters."""
     return num_components * (1 + event_size + event_size * (event_size + 1) // 2) - 1
 

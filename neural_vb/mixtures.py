@@ -110,6 +110,7 @@ class Stream(enum.IntEnum):
     POLISH = 6
     POPULATION = 7
     GAUSSIAN = 8
+    MOVES = 9
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Computing 18, 2008). Most posteriors of small models are nearly Gaussian, or a f
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +18,10 @@ from neural_vb import gaussian_mixture, psis
 from neural_vb._types import Array, Base
 from neural_vb.mixtures import Stream
 
+logger = logging.getLogger(__name__)
+
 NUM_DRAWS = 16_384
+NUM_MOVED = 3_072
 MAX_ROUNDS = 10
 USABLE = 0.02  # effective share of the draws below which their weights say too little to make a mixture from
 GAIN = 0.8  # of the divergence; a round that leaves more is the last,
@@ -25,6 +29,12 @@ NEARLY, TRIALS = 10.0, 3  # or the third of its kind within this many tolerances
 WIDER = 1.5
 WIDE_SHARE = 0.25  # of the draws
 PENALTY = 2.0  # between AIC's 2 and BIC's log N: the draws are many, and the next ones judge
+FEW = 4  # components; more may follow a curve as far as their own draws go, and leave out its far ends
+MAX_LOOKS = 4
+REACH = 1.0  # nats; moved draws of a mixture farther away are not yet the target's
+POINTS_A_NUMBER = 10
+
+Move = Callable[[Array, int], tuple[Array, Array]]
 
 
 class Population(NamedTuple):
@@ -46,24 +56,61 @@ class Population(NamedTuple):
     standard_error: float
 
 
-def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolerance: float) -> Population:
+def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolerance: float, move: Move) -> Population:
     """Weighted draws make a better mixture, whose draws are weighted in turn, as long as fresh draws find it better.
 
     A quarter of the draws comes from components half as wide again: what lies beyond the mixture's own tails is seen.
     Each round tries up to twice as many components, on draws resampled by their weights. Where the tolerance is met,
     moments and weights are put right by :func:`corrected`, for a mixture has the noise of the draws it comes from.
 
+    More than ``FEW`` components are believed only where they meet the tolerance on draws that have been moved too, for
+    the far ends of a curve may be more than half a width away from all of them. Where they do not, and where the rounds
+    end without meeting it, the moved draws make the next mixture, as long as they are many for its numbers.
+
     Args:
         log_prob: [N, D] -> [N], nats.
         base: the mixture to begin with.
         seed: of the draws.
         tolerance: divergence that is good enough.
+        move: (draws [N, D], index) -> draws nearer to the target, [N', D], and their log p [N'].
 
     Returns:
         The mixture with the smallest divergence, which is infinite where a draw of it has no density under the
         target, and was measured on draws that it was not fitted to.
     """
     rng = np.random.default_rng([seed, Stream.POPULATION])
+    found = _rounds(log_prob, base, rng, seed, tolerance)
+    beyond = 0.0
+    for look in range(MAX_LOOKS):
+        number = len(found.base.log_weights)
+        met = found.divergence < tolerance
+        room = gaussian_mixture.count(2 * number, base.means.shape[1]) < NUM_MOVED / POINTS_A_NUMBER
+        if (number <= FEW) if met else not (room and found.divergence < REACH):
+            break
+        u, log_p = move(gaussian_mixture.sample(found.base, NUM_MOVED, rng), look)
+        gaps = log_p - logsumexp(gaussian_mixture.log_prob(found.base, u), 1)
+        beyond = 0.5 * float(gaps.var()) if len(gaps) and np.isfinite(gaps).all() else np.inf
+        if beyond == np.inf:
+            break
+        if not room or (met and beyond < tolerance):
+            break
+        more = tuple(k for k in gaussian_mixture.COMPONENTS if number < k <= 2 * number)
+        wider = gaussian_mixture.fit(u, log_p, seed=seed, candidates=more, penalty=PENALTY, start=found.base)
+        again = _rounds(log_prob, wider, rng, seed, tolerance)
+        logger.info(
+            "%d components: %.3f nats, moved %.3f; then %d: %.3f",
+            *(number, found.divergence, beyond, len(again.base.log_weights), again.divergence),
+        )
+        if again.divergence > (tolerance if met else GAIN * found.divergence):
+            break
+        found = again
+    return found._replace(divergence=max(found.divergence, beyond))
+
+
+def _rounds(
+    log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generator, seed: int, tolerance: float
+) -> Population:
+    """The mixture after as many rounds as make it better."""
     best, draws = _look(log_prob, base, rng)
     for _ in range(MAX_ROUNDS):
         if not draws.usable > USABLE:

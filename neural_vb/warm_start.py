@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import gaussian_mixture, gaussian_vi, mixtures, population, smc
+from neural_vb import gaussian_mixture, gaussian_vi, mixtures, polish, population, smc
 from neural_vb._types import Array, Base, Target
 from neural_vb.compilation import Compiled
 from neural_vb.errors import ImproperDensityError, TargetValueError
@@ -50,7 +50,8 @@ class WarmStart(NamedTuple):
 
 NUM_PARTICLES = 2_048
 NUM_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
-FEW = 4  # components; more may follow a curve as far as their draws go, and leave out its far ends
+NUM_TUNING = 512  # of the draws that are moved; the step size is theirs
+NUM_TRANSITIONS = 30
 PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
 NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
 MAX_ROUNDS = 8
@@ -143,7 +144,8 @@ def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
         pieces = np.split(u.astype(np.float32), range(NUM_AT_ONCE, len(u), NUM_AT_ONCE))
         return np.concatenate([log_prob(tf.constant(piece)).numpy() for piece in pieces]).astype(np.float64)
 
-    found = population.improve(evaluate, warm.base, seed=seed, tolerance=tolerance)
+    move = _mover(target, seed, warm.jit_compile)
+    found = population.improve(evaluate, warm.base, seed=seed, tolerance=tolerance, move=move)
     base = found.base
     logger.info("%d components are %.4f nats from the target", len(base.log_weights), found.divergence)
     if len(base.log_weights) == 1:
@@ -151,8 +153,29 @@ def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
         target = replace(target, whitening=Whitening(shift, target.whitening.scale_tril @ base.scale_trils[0]))
         base = mixtures.standard_base(target.event_size)
     numbers = warm.numbers | {"components": float(len(base.log_weights)), "divergence": found.divergence}
-    met = found.divergence < tolerance and len(base.log_weights) <= FEW
-    return WarmStart(target, base, numbers, warm.jit_compile, found if met else None)
+    return WarmStart(target, base, numbers, warm.jit_compile, found if found.divergence < tolerance else None)
+
+
+def _mover(target: WhitenedTarget, seed: int, jit_compile: bool) -> population.Move:
+    """Short Hamiltonian chains from a mixture's draws."""
+
+    def run(u: tf.Tensor, tuning: tf.Tensor, start: polish.Coordinates, key: tf.Tensor) -> polish.Polished:
+        return polish.polish(
+            target.value_and_gradient, u, tuning, start, None, seed=key, num_transitions=NUM_TRANSITIONS
+        )
+
+    compiled = Compiled(run, jit_compile=jit_compile)
+
+    def move(u: Array, look: int) -> tuple[Array, Array]:
+        tuning, rest = np.split(u[:, np.newaxis], [NUM_TUNING])
+        start = polish.Coordinates(*(tf.constant(part, tf.float32) for part in polish.coordinates(tuning)))
+        key = mixtures.fold_in([seed, look], Stream.MOVES)
+        ends = compiled(tf.constant(rest, tf.float32), tf.constant(tuning, tf.float32), start, key)
+        log_prob = ends.log_prob.numpy()[:, 0].astype(np.float64)
+        finite = np.isfinite(log_prob)
+        return ends.u.numpy()[finite, 0].astype(np.float64), log_prob[finite]
+
+    return move
 
 
 def _finite(evaluate: Probe, points: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -81,11 +81,12 @@ class WhitenedTarget:
     def value_and_gradient(self, u: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """[S, B, D] -> ([S, B], [S, B, D]), or [N, D] -> ([N], [N, D]) for one data set.
 
-        -inf and a zero gradient where either is not finite.
+        The gradient as it is, not shortened to ``max_score``; -inf and a zero gradient where either is not finite.
         """
+        whole = replace(self, max_score=np.inf)
         with tf.GradientTape() as tape:
             tape.watch(u)
-            log_prob = self.log_prob(u[:, tf.newaxis])[:, 0] if len(u.shape) == 2 else self.log_prob(u, x)
+            log_prob = whole.log_prob(u[:, tf.newaxis])[:, 0] if len(u.shape) == 2 else whole.log_prob(u, x)
         gradient = tape.gradient(log_prob, u)
         usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
         return tf.where(usable, log_prob, -np.inf), tf.where(usable[..., tf.newaxis], gradient, 0.0)

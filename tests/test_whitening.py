@@ -114,6 +114,14 @@ def test_a_clipped_score_keeps_its_direction() -> None:
     np.testing.assert_allclose(tape.gradient(log_p, u)[0, 0], [-1.2, 1.6, 0.0], atol=1e-3)
 
 
+def test_value_and_gradient_is_not_shortened() -> None:
+    """The guard is for training; chains and checks follow the gradient as it is."""
+    short = WhitenedTarget(gaussian_target(), WHITENING, max_score=0.01)
+    u = tf.constant(RNG.randn(5, 3), tf.float32)
+    _, score = short.value_and_gradient(u)
+    np.testing.assert_allclose(score, -u, atol=1e-4)
+
+
 def test_value_and_gradient_where_the_density_is_not_finite() -> None:
     def log_prob(z: Tensor) -> Tensor:
         return tf.where(z[:, 0] > 1.0, np.nan, -0.5 * tf.reduce_sum(z**2, -1)) + tf.sqrt(tf.nn.relu(z[:, 1] + 1.0))
