@@ -18,6 +18,7 @@ from neural_vb.probing import Probe
 
 logger = logging.getLogger(__name__)
 
+RESTED = 0.1  # scales; an optimum that is found again within them stays where it is
 MAX_TRIALS = 40  # distances tried along a direction
 
 
@@ -135,10 +136,26 @@ def find_optima(evaluate: Probe, points: Array) -> list[Laplace]:
         if any(_is_inside(mean, optimum) for optimum in optima):
             continue
         try:
-            optima.append(laplace(evaluate, mean))
+            found = _settled(evaluate, laplace(evaluate, mean))
         except np.linalg.LinAlgError:
             logger.info("Laplace approximation failed at an optimum with log p %.3f", log_prob)
+            continue
+        if not any(_is_inside(found.mean, optimum) for optimum in optima):
+            optima.append(found)
     return optima
+
+
+def _settled(evaluate: Probe, found: Laplace) -> Laplace:
+    """Once more in the coordinates of its own scales, for a search in bad ones may have run out of steps on the way."""
+
+    def whitened(u: Array) -> tuple[Array, Array]:
+        log_prob, gradient = evaluate(found.mean + u @ found.scale_tril.T)
+        return log_prob, gradient @ found.scale_tril
+
+    u, log_prob = optimise(whitened, np.zeros_like(found.mean))
+    if log_prob <= -1e29 or np.abs(u).max() < RESTED:
+        return found
+    return laplace(evaluate, found.mean + found.scale_tril @ u)
 
 
 def _is_inside(mean: Array, optimum: Laplace) -> bool:

@@ -86,3 +86,14 @@ def test_each_optimum_is_listed_once() -> None:
     np.testing.assert_allclose(
         sorted(o.log_evidence for o in optima), [3.0 + np.log(0.3), 3.0 + np.log(0.7)], atol=1e-3
     )
+
+
+def test_a_search_that_ran_out_of_steps_finds_no_optimum_of_its_own() -> None:
+    """A Gaussian has one, however long L-BFGS takes to it in coordinates of very different scales."""
+    factor = np.linalg.qr(np.random.RandomState(0).randn(60, 60))[0] * np.logspace(-3.0, 1.0, 60)
+    evaluate = evaluator(gaussian(np.zeros(60), factor @ factor.T, 0.0), 60)
+    points = dispersed_points(60, 6, seed=0)
+    ends = [optimise(evaluate, point)[0] for point in points]
+    first = laplace(evaluate, ends[0])
+    assert max(np.abs(np.linalg.solve(first.scale_tril, end - ends[0])).max() for end in ends) > 1.0
+    assert len(find_optima(evaluate, points)) == 1
