@@ -15,6 +15,7 @@ from neural_vb import errors
 from neural_vb._version import __version__
 from neural_vb.errors import (
     BijectorError,
+    CheckpointError,
     CompilationWarning,
     ConfigurationError,
     DataError,
@@ -30,6 +31,7 @@ from neural_vb.errors import (
     NeuralVBWarning,
     PrecisionWarning,
     StartError,
+    StorageError,
     SupportError,
     TargetShapeError,
     TargetValueError,
@@ -70,6 +72,7 @@ _HOMES = {
 __all__ = [
     "AmortizedPosterior",
     "BijectorError",
+    "CheckpointError",
     "CompilationWarning",
     "ConfigurationError",
     "DataError",
@@ -87,6 +90,7 @@ __all__ = [
     "PrecisionWarning",
     "Proposal",
     "StartError",
+    "StorageError",
     "SupportError",
     "TargetShapeError",
     "TargetValueError",

@@ -187,11 +187,12 @@ class AmortizedPosterior:
             versions=self.versions,
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write it to a new folder ``path``; :func:`load_amortized` reads it.
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write it to a folder ``path``, whole or not at all; :func:`load_amortized` reads it.
 
         Raises:
-            ConfigurationError: something exists there already, or it cannot be written.
+            ConfigurationError: something exists there already, and ``overwrite`` is not asked for.
+            StorageError: the disk is full or failed; what was there before is as it was.
         """
         content = {
             "observed": self.family.observed,
@@ -209,7 +210,7 @@ class AmortizedPosterior:
             "versions": self.versions,
             "notes": self.notes,
         }
-        archives.write(path, KIND, content, checkpoints.PARTS)
+        archives.write(path, KIND, content, checkpoints.PARTS, overwrite=overwrite)
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.family.data_shapes.items())
@@ -260,19 +261,22 @@ def load_amortized(
                 got=f"one of {content['event_size']}, data {content['shapes']}, in {path}",
                 fix="pass the joint that was fitted",
             )
-        return AmortizedPosterior(
+        about = checkpoints.about(content)
+        found = AmortizedPosterior(
             family,
             Parts(*(content[name] for name in (*checkpoints.ROLES, "features"))),
-            tf.nest.map_structure(tf.constant, content["parameters"]),
-            Whitening(content["shift"], content["scale_tril"]),
+            tf.nest.map_structure(tf.constant, checkpoints.checked_parameters(content["parameters"])),
+            checkpoints.checked_whitening(content, family.event_size),
             content["max_score"],
-            History(**content["history"]),
+            about["history"],
             content["log_density"],
-            Status(**content["status"]),
-            content["seed"],
-            content["versions"],
-            tuple(content.get("notes", ())),
+            about["status"],
+            about["seed"],
+            about["versions"],
+            about["notes"],
         )
+        checkpoints.rehearse(found.parts, found.parameters, family.event_size, family.x_size)
+        return found
 
     own = dict(sampler=sampler, critic=critic, contrast=contrast, ratio_loss=ratio_loss, features=features)
     return archives.read(path, KIND, checkpoints.PARTS, build, supplied=own)

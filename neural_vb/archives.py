@@ -1,16 +1,16 @@
-"""What was trained as a folder: ``manifest.json`` for what can be read, ``tensors.npz`` for the numbers.
+"""What was trained as a folder: ``manifest.json`` for what can be read, a safetensors file for the numbers.
 
 No code and no pickles are written or read. Parts of the package come back from their names and fields; a part of the
-user's own is named in the manifest and has to be passed again when loading.
+user's own is named in the manifest and has to be passed again when loading. Of a file that is read nothing is believed:
+sizes, shapes and sums are compared before anything is made of them. The format is described in docs/reliability.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import ratio_losses
+from neural_vb import atomic, ratio_losses
 from neural_vb._types import Array
 from neural_vb._version import __version__
 from neural_vb.avb import as_given
-from neural_vb.errors import ConfigurationError, FileFormatError
+from neural_vb.errors import ConfigurationError, FileFormatError, NeuralVBError
 
-SCHEMA = 3
+SCHEMA = 4
+MANIFEST = "manifest.json"
+MAX_MANIFEST = 4 * 2**20  # bytes
+MAX_DEPTH = 64  # of brackets in it
+MAX_TENSORS = 10_000
+MAX_BYTES = 2**31  # of all tensors
+MAX_NUMBER = 2**24  # in a part: none of the package has wider layers, or more of them
+DTYPES = {name: np.dtype(name) for name in ("float64", "float32", "float16", "int64", "int32", "uint8", "bool")}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **ratio_losses.RATIO_LOSSES,
     "as_given": as_given,
@@ -32,39 +39,42 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def write(path: str | Path, kind: str, content: Mapping[str, Any], parts: Mapping[str, type]) -> None:
-    """Write ``content`` to a new folder ``path``.
+def write(
+    path: str | Path, kind: str, content: Mapping[str, Any], parts: Mapping[str, type], *, overwrite: bool = False
+) -> None:
+    """Write ``content`` to a folder ``path``, whole or not at all.
 
     Args:
         path: of the folder.
         kind: what it holds, such as "posterior".
         content: name -> numbers, text, arrays, parts, and dicts, lists and tuples of these.
         parts: the dataclasses that are written by name and fields.
+        overwrite: replace what was saved there before; at every moment the folder holds one or the other.
 
     Raises:
-        ConfigurationError: something exists there already, or it cannot be written.
+        ConfigurationError: something exists there already.
+        StorageError: it cannot be written; what was there before is as it was.
     """
-    folder = Path(path)
+    from safetensors.numpy import save
+
     tensors: list[Array] = []
-    coded = {name: _encode(value, parts, tensors) for name, value in content.items()}
-    text = json.dumps({"format": f"neural_vb {kind}", "schema": SCHEMA, "neural_vb": __version__, **coded}, indent=1)
-    try:
-        folder.mkdir(parents=True, exist_ok=False)
-        arrays: dict[str, Any] = {f"tensor_{index}": tensor for index, tensor in enumerate(tensors)}
-        np.savez(folder / "tensors.npz", **arrays)
-        (folder / "manifest.json").write_text(text, encoding="utf-8")
-    except FileExistsError as error:
-        raise ConfigurationError(
-            expected="a path where nothing exists yet",
-            got=f"{folder}, which exists",
-            fix="choose another path, or remove it",
-        ) from error
-    except OSError as error:
-        raise ConfigurationError(
-            expected=f"a folder {folder} that can be written",
-            got=str(error),
-            fix="choose a writable path with free space",
-        ) from error
+    coded = {name: encode(value, parts, tensors) for name, value in content.items()}
+    named = {_name(index): np.ascontiguousarray(tensor).reshape(tensor.shape) for index, tensor in enumerate(tensors)}
+    numbers = save(named)
+    manifest = {
+        "format": f"neural_vb {kind}",
+        "schema": SCHEMA,
+        "neural_vb": __version__,
+        "tensors": {
+            "bytes": len(numbers),
+            "sha256": hashlib.sha256(numbers).hexdigest(),
+            "arrays": [[tensor.dtype.name, list(tensor.shape)] for tensor in tensors],
+        },
+        "content": coded,
+    }
+    text = json.dumps(manifest | {"seal": seal(manifest)}, indent=1, allow_nan=False)
+    files = {file_name(manifest["tensors"]["sha256"]): numbers, MANIFEST: text.encode()}  # type: ignore[index]
+    atomic.write_folder(path, files, overwrite=overwrite)
 
 
 def read(
@@ -90,25 +100,112 @@ def read(
     """
     folder = Path(path)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        # NumPy leaves a damaged file open when it is given its name.
-        with (folder / "tensors.npz").open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
+        manifest = _parse(atomic.read_file(folder / MANIFEST, MAX_MANIFEST))
+        _check_manifest(folder, manifest, kind)
+        arrays = _arrays(folder, kind, manifest["tensors"])
+        own = {name: part for name, part in (supplied or {}).items() if part is not None}
+        coded = manifest["content"].items()
+        content = {name: own[name] if name in own else _decode(code, name, parts, arrays) for name, code in coded}
+        return build(content)
+    except NeuralVBError:
+        raise
     except FileNotFoundError as error:
-        raise _bad(folder, kind, f"no file {Path(error.filename).name}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _bad(folder, kind, f"no file {Path(error.filename or MANIFEST).name}") from error
+    except OSError as error:
         raise _bad(folder, kind, f"unreadable: {error}") from error
+    except Exception as error:  # of damage anything may come
+        raise _bad(folder, kind, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def seal(manifest: Mapping[str, Any]) -> str:
+    """The sum over a manifest without its seal; it tells damage, and keeps nobody from writing another."""
+    text = json.dumps({name: value for name, value in manifest.items() if name != "seal"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_name(sha256: str) -> str:
+    """Of the tensors with this sum: other tensors never have the same name, so that a folder can be written over."""
+    return f"tensors-{sha256[:16]}.safetensors"
+
+
+def traced(function: Callable[..., Any], *shapes: tuple[int | None, ...]) -> None:
+    """Trace a function of float32 arguments of these shapes, without running it: parts and numbers have to fit."""
+    tf.function(function, autograph=False).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+
+
+def _name(index: int) -> str:
+    return f"tensor_{index}"
+
+
+def _parse(raw: bytes) -> Any:
+    """JSON of a limited depth, without NaN and without a name twice."""
+    text = raw.decode("utf-8")
+    depth = deepest = 0
+    quoted = escaped = False
+    for letter in text:
+        if quoted:
+            quoted, escaped = escaped or letter != '"', not escaped and letter == "\\"
+        elif letter == '"':
+            quoted = True
+        elif letter in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in "]}":
+            depth -= 1
+    if deepest > MAX_DEPTH:
+        raise ValueError(f"brackets {deepest} deep")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name comes twice")
+        return found
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+
+
+def _check_manifest(folder: Path, manifest: Any, kind: str) -> None:
     if not isinstance(manifest, dict) or manifest.get("format") != f"neural_vb {kind}":
         raise _bad(folder, kind, "a manifest of something else")
     if manifest.get("schema") != SCHEMA:
-        found, writer = manifest.get("schema"), manifest.get("neural_vb")
-        raise _bad(folder, kind, f"schema {found!r}, not {SCHEMA}; it was written by {writer}")
-    own = supplied or {}
-    try:
-        content = {name: own.get(name) or _decode(code, name, parts, arrays) for name, code in manifest.items()}
-        return build(content)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise _bad(folder, kind, f"{type(error).__name__}: {error}") from error
+        found, writer = manifest.get("schema"), str(manifest.get("neural_vb"))[:40]
+        raise FileFormatError(
+            expected=f"a {kind} of schema {SCHEMA}",
+            got=f"schema {str(found)[:40]} in {folder}, written by neural_vb {writer}",
+            fix="fit and save again with this version, or load it with the version that wrote it",
+        )
+    if manifest.get("seal") != seal(manifest):
+        raise _bad(folder, kind, f"{MANIFEST} was changed: its sum is another")
+    if set(manifest) != {"format", "schema", "neural_vb", "tensors", "content", "seal"}:
+        raise _bad(folder, kind, "a manifest with other names")
+
+
+def _arrays(folder: Path, kind: str, listed: Mapping[str, Any]) -> list[Array]:
+    """The tensors, after their sizes and sum have been compared with the manifest."""
+    from safetensors.numpy import load
+
+    size, sha256, shapes = listed["bytes"], listed["sha256"], listed["arrays"]
+    if not isinstance(sha256, str) or len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+        raise _bad(folder, kind, "a sum that is none")
+    total = 0
+    for dtype, shape in shapes:
+        if not all(type(length) is int and 0 <= length <= MAX_BYTES for length in shape) or len(shape) > 8:
+            raise _bad(folder, kind, f"a tensor of shape {str(shape)[:80]}")
+        total += math.prod(shape) * DTYPES[dtype].itemsize
+    if len(shapes) > MAX_TENSORS or total > MAX_BYTES or not total <= size <= total + MAX_MANIFEST:
+        raise _bad(folder, kind, f"{len(shapes)} tensors of {total} bytes in a file of {size}")
+    name = file_name(sha256)
+    raw = atomic.read_file(folder / name, limit=size)
+    if len(raw) != size or hashlib.sha256(raw).hexdigest() != sha256:
+        raise _bad(folder, kind, f"{name} was changed: its sum is another")
+    found = load(raw)
+    arrays = [found[_name(index)] for index in range(len(shapes))]
+    if len(found) != len(shapes) or [[a.dtype.name, list(a.shape)] for a in arrays] != shapes:
+        raise _bad(folder, kind, "tensors of other shapes than the manifest says")
+    return arrays
 
 
 def _bad(folder: Path, kind: str, what: str) -> FileFormatError:
@@ -119,7 +216,7 @@ def _bad(folder: Path, kind: str, what: str) -> FileFormatError:
     )
 
 
-def _encode(value: Any, parts: Mapping[str, type], tensors: list[Array]) -> Any:
+def encode(value: Any, parts: Mapping[str, type], tensors: list[Array]) -> Any:
     """JSON of a value; arrays go to ``tensors`` and leave their number."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
@@ -129,38 +226,41 @@ def _encode(value: Any, parts: Mapping[str, type], tensors: list[Array]) -> Any:
         tensors.append(np.asarray(value))
         return {"tensor": len(tensors) - 1}
     if isinstance(value, Mapping):
-        return {"dict": {name: _encode(item, parts, tensors) for name, item in value.items()}}
+        return {"dict": {name: encode(item, parts, tensors) for name, item in value.items()}}
     if isinstance(value, tuple | list):
-        return [_encode(item, parts, tensors) for item in value]
+        return [encode(item, parts, tensors) for item in value]
     for name, function in FUNCTIONS.items():
         if value is function:
             return {"function": name}
     if dataclasses.is_dataclass(value) and parts.get(type(value).__name__) is type(value):
         fields = [field for field in dataclasses.fields(value) if field.init]
-        coded = {field.name: _encode(getattr(value, field.name), parts, tensors) for field in fields}
+        coded = {field.name: encode(getattr(value, field.name), parts, tensors) for field in fields}
         return {"part": type(value).__name__, "fields": coded}
     return {"user": getattr(value, "__qualname__", type(value).__qualname__)}
 
 
-def _decode(code: Any, role: str, parts: Mapping[str, type], arrays: Mapping[str, Array]) -> Any:
+def _decode(code: Any, role: str, parts: Mapping[str, type], arrays: list[Array], *, inside: bool = False) -> Any:
+    """The value of JSON; ``inside`` a part numbers are sizes, and none is beyond reason."""
     if isinstance(code, list):
-        return tuple(_decode(item, role, parts, arrays) for item in code)
+        return tuple(_decode(item, role, parts, arrays, inside=inside) for item in code)
     if not isinstance(code, dict):
+        if inside and isinstance(code, int) and abs(code) > MAX_NUMBER:
+            raise ValueError(f"{str(code)[:40]} in the {role}")
         return code
     (key, *_) = code
     if key == "dict":
-        return {name: _decode(item, role, parts, arrays) for name, item in code["dict"].items()}
+        return {name: _decode(item, role, parts, arrays, inside=inside) for name, item in code["dict"].items()}
     if key == "tensor":
-        return arrays[f"tensor_{int(code['tensor'])}"]
+        return arrays[range(len(arrays)).index(code["tensor"])]
     if key == "float":
-        return float(code["float"])
+        return {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}[code["float"]]
     if key == "function":
         return FUNCTIONS[code["function"]]
     if key == "part":
-        fields = {name: _decode(item, role, parts, arrays) for name, item in code["fields"].items()}
-        return parts[code["part"]](**fields)
+        fields = code["fields"].items()
+        return parts[code["part"]](**{n: _decode(item, role, parts, arrays, inside=True) for n, item in fields})
     raise ConfigurationError(
-        expected=f"the {role} that was fitted, which has a part of your own ({code['user']})",
+        expected=f"the {role} that was fitted, which has a part of your own ({str(code['user'])[:80]})",
         got="none",
         fix=f"pass {role}=... to load",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import archives, binding, conditional_flows, contrasts, critics, features, networks, samplers
-from neural_vb._types import Array, Parameters, Status, Target
-from neural_vb.avb import Parts
+from neural_vb._types import Array, Contrast, Parameters, Status, Target
+from neural_vb.avb import Parts, losses
 from neural_vb.errors import FileFormatError
 from neural_vb.history import History
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 KIND = "posterior"
+Resolve = Callable[[Contrast, WhitenedTarget], Contrast]
 ROLES = ("sampler", "critic", "contrast", "ratio_loss")
 PARTS: dict[str, type] = {
     part.__name__: part
@@ -84,8 +86,8 @@ def _confirm(target: WhitenedTarget, then: Array, path: str | Path) -> None:
         )
 
 
-def save(record: Record, path: str | Path) -> None:
-    """Write a record to a new folder ``path``; errors as in :func:`archives.write`."""
+def save(record: Record, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a record to a folder ``path``; errors as in :func:`archives.write`."""
     content = {
         "event_size": record.whitened.event_size,
         **{name: getattr(record.parts, name) for name in ROLES},
@@ -101,16 +103,23 @@ def save(record: Record, path: str | Path) -> None:
         "versions": record.versions,
         "witness": witness(record.whitened),
     }
-    archives.write(path, KIND, content, PARTS)
+    archives.write(path, KIND, content, PARTS, overwrite=overwrite)
 
 
-def load(path: str | Path, target: Target, *, supplied: Mapping[str, Any] | None = None) -> Record:
+def load(
+    path: str | Path,
+    target: Target,
+    *,
+    supplied: Mapping[str, Any] | None = None,
+    resolve: Resolve = lambda part, _: part,
+) -> Record:
     """Read a record for ``target``.
 
     Args:
         path: the folder.
         target: the target that was fitted.
         supplied: the user's own parts by role (``sampler``, ``critic``, ``contrast``, ``ratio_loss``).
+        resolve: (contrast, target) -> the contrast in the target's coordinates.
 
     Raises:
         FileFormatError: the folder is missing, incomplete, damaged, of an unknown schema or of another event size, or
@@ -122,26 +131,80 @@ def load(path: str | Path, target: Target, *, supplied: Mapping[str, Any] | None
         if content["event_size"] != target.event_size:
             raise FileFormatError(
                 expected=f"a posterior of {target.event_size} unconstrained dimensions, like the target's",
-                got=f"one of {content['event_size']} in {path}",
+                got=f"one of {str(content['event_size'])[:40]} in {path}",
                 fix="pass the target that was fitted",
             )
-        whitening = Whitening(content["shift"], content["scale_tril"])
-        trained = _as_trained(target, content["versions"])
-        found = Record(
-            parts=Parts(*(content[name] for name in ROLES)),
-            parameters=tf.nest.map_structure(tf.constant, content["parameters"]),
-            whitened=WhitenedTarget(trained, whitening, content["offset"], content["max_score"]),
-            history=History(**content["history"]),
-            status=Status(**content["status"]),
-            seed=content["seed"],
-            notes=content["notes"],
-            versions=content["versions"],
-        )
-        return found, np.asarray(content["witness"])
+        whitening, known = checked_whitening(content, target.event_size), about(content)
+        trained = _as_trained(target, known["versions"])
+        whitened = WhitenedTarget(trained, whitening, float(content["offset"]), float(content["max_score"]))
+        then = np.asarray(content["witness"], np.float64)
+        if then.shape != (NUM_WITNESSES,):
+            raise ValueError(f"witnesses {then.shape}")
+        parts = Parts(*(content[name] for name in ROLES))
+        parts = replace(parts, contrast=resolve(parts.contrast, whitened))
+        parameters = tf.nest.map_structure(tf.constant, checked_parameters(content["parameters"]))
+        rehearse(parts, parameters, target.event_size)
+        return Record(parts, parameters, whitened, **known), then
 
     found, then = archives.read(path, KIND, PARTS, record, supplied=supplied)
     _confirm(found.whitened, then, path)
     return found
+
+
+def about(content: Mapping[str, Any]) -> dict[str, Any]:
+    """History, status, seed, notes and versions of a file; ValueError, TypeError or KeyError where they are none."""
+    columns = {name: values for name, values in content["history"].items() if isinstance(values, np.ndarray)}
+    if len({values.shape for values in columns.values()}) != 1 or columns["step"].ndim != 1:
+        raise ValueError("a history of other shapes")
+    status, notes, versions = Status(**content["status"]), tuple(content.get("notes", ())), content["versions"]
+    words = (*status, *notes, *versions, *versions.values())
+    if type(content["seed"]) is not int or not all(isinstance(word, str) for word in words):
+        raise TypeError("a seed or text of another type")
+    history = History(**content["history"])
+    return {"history": history, "status": status, "seed": content["seed"], "notes": notes, "versions": versions}
+
+
+def checked_parameters(parameters: Parameters) -> Parameters:
+    """The parameters, if they are finite float32 arrays; else ValueError."""
+    for leaf in tf.nest.flatten(parameters):
+        if not isinstance(leaf, np.ndarray) or leaf.dtype != np.float32 or not np.isfinite(leaf).all():
+            raise ValueError("parameters that are no finite float32 arrays")
+    return parameters
+
+
+def checked_whitening(content: Mapping[str, Any], event_size: int) -> Whitening:
+    """The whitening of a file, if it is one of D dimensions; else ValueError."""
+    shift, scale_tril = (np.asarray(content[name], np.float64) for name in ("shift", "scale_tril"))
+    if shift.shape != (event_size,) or scale_tril.shape != (event_size, event_size):
+        raise ValueError(f"a whitening of shapes {shift.shape} and {scale_tril.shape}")
+    usable = np.isfinite(shift).all() and np.isfinite(scale_tril).all() and (np.diag(scale_tril) > 0).all()
+    if not usable or np.triu(scale_tril, 1).any():
+        raise ValueError("a whitening that is not lower triangular with a positive diagonal")
+    return Whitening(shift, scale_tril)
+
+
+def rehearse(
+    parts: Parts, parameters: Parameters, event_size: int, data_size: int | None = None, *, log_prob: Any = None
+) -> None:
+    """Trace the losses, without running them: ValueError or the like where parts and parameters do not fit.
+
+    Args:
+        parts: of a file.
+        parameters: of a file.
+        event_size: D.
+        data_size: X, or None for one data set.
+        log_prob: a target with parameters, which have to fit too.
+    """
+    seed = tf.constant([0, 0])
+
+    def run(*data: Any) -> Any:
+        log_density = log_prob or (lambda z, x: tf.reduce_sum(z, -1))
+        found = losses(parts, log_density, parameters, *(data or (None,)), num_samples=2, seed=seed)
+        if found.draws.shape[-1] != event_size or found.total.shape.rank != 0:
+            raise ValueError(f"draws of shape {found.draws.shape}")
+        return found.total
+
+    archives.traced(run, *([] if data_size is None else [(3, data_size)]))
 
 
 def _as_trained(target: Target, versions: Mapping[str, str]) -> Target:

@@ -83,6 +83,14 @@ class FileFormatError(NeuralVBError):
     """A saved posterior is missing, incomplete or not of a known schema."""
 
 
+class StorageError(NeuralVBError):
+    """A file could not be written whole: the disk is full or failed. What was there before is as it was."""
+
+
+class CheckpointError(NeuralVBError):
+    """A checkpoint folder is in use, or belongs to another call."""
+
+
 class MissingDependencyError(NeuralVBError):
     """An optional library is needed for this call and is not installed."""
 

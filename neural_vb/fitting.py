@@ -198,10 +198,10 @@ def load(
     """
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
     own = {"sampler": sampler, "critic": critic, "contrast": contrast, "ratio_loss": ratio_loss}
-    record = checkpoints.load(path, given, supplied={name: part for name, part in own.items() if part is not None})
-    parts = replace(record.parts, contrast=_resolve(record.parts.contrast, record.whitened))
+    supplied = {name: part for name, part in own.items() if part is not None}
+    record = checkpoints.load(path, given, supplied=supplied, resolve=_resolve)
     return Posterior(
-        parts,
+        record.parts,
         record.parameters,
         record.whitened,
         record.history,

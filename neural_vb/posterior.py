@@ -268,9 +268,18 @@ class Posterior:
         """Marginal densities; options of :func:`neural_vb.plots.plot_marginals`. A matplotlib Figure."""
         return plots.plot_marginals(self.sample(num_draws, seed=seed), **options)
 
-    def save(self, path: str | Path) -> None:
-        """Write the posterior to a new folder: manifest.json and tensors.npz. The target itself is not written."""
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the posterior to a folder, whole or not at all. The target itself is not written.
+
+        Args:
+            path: of the folder: manifest.json, and a safetensors file.
+            overwrite: replace what was saved there before; at every moment the folder holds one or the other.
+
+        Raises:
+            ConfigurationError: something exists there already.
+            StorageError: the disk is full or failed; what was there before is as it was.
+        """
         record = checkpoints.Record(
             self.parts, self.parameters, self.whitened, self.history, self.status, self.seed, self.notes, self.versions
         )
-        checkpoints.save(record, path)
+        checkpoints.save(record, path, overwrite=overwrite)

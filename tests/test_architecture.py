@@ -21,6 +21,7 @@ FLOORS = {
     "_version": 0,
     "errors": 0,
     "_demo_targets": 1,
+    "atomic": 1,
     "bijectors": 1,
     "compilation": 1,
     "draws": 1,

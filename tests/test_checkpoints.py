@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +15,7 @@ import tensorflow_probability as tfp
 import neural_vb as nvb
 from neural_vb import binding, features
 from neural_vb.checkpoints import PARTS
-from neural_vb.errors import ConfigurationError, FileFormatError
+from neural_vb.errors import ConfigurationError, FileFormatError, StorageError
 from neural_vb.networks import MLP
 
 tfd = tfp.distributions
@@ -165,105 +162,21 @@ def test_a_part_inside_a_part_may_be_the_users_own(
         nvb.load(tmp_path / "own.nvb", **named_arguments)
 
 
-# Damage.
-
-
-def test_nothing_is_overwritten(saved: Path, named_posterior: nvb.Posterior) -> None:
+def test_nothing_is_overwritten_unasked(saved: Path, named_posterior: nvb.Posterior) -> None:
     before = (saved / "manifest.json").read_bytes()
     with pytest.raises(ConfigurationError) as error:
         named_posterior.save(saved)
     assert str(error.value) == (
-        f"Expected a path where nothing exists yet; got {saved}, which exists. Fix: choose another path, or remove it"
+        f"Expected a path where nothing exists yet; got {saved}, which exists. "
+        "Fix: choose another path, remove it, or pass overwrite=True"
     )
     assert (saved / "manifest.json").read_bytes() == before
 
 
 def test_a_path_below_a_file_cannot_be_written(named_posterior: nvb.Posterior, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match=r"that can be written; got .*Fix: choose a writable path"):
+    with pytest.raises(StorageError, match=r"that can be written; got .*Fix: choose a writable path"):
         named_posterior.save(tmp_path / "file" / "below")
-
-
-def edit(folder: Path, **changes: Any) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text()) | changes
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def drop(folder: Path, key: str) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest[key]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], dict[str, Any]]) -> None:
-    with np.load(folder / "tensors.npz") as archive:
-        arrays = dict(archive)
-    np.savez(folder / "tensors.npz", **change(arrays))
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-
-
-DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "folder missing": (shutil.rmtree, r"no file manifest\.json"),
-    "manifest missing": (lambda f: (f / "manifest.json").unlink(), r"no file manifest\.json"),
-    "tensors missing": (lambda f: (f / "tensors.npz").unlink(), r"no file tensors\.npz"),
-    "manifest cut": (lambda f: truncate(f / "manifest.json"), "unreadable: "),
-    "manifest not text": (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe\x00\x80"), "unreadable: "),
-    "manifest a list": (lambda f: (f / "manifest.json").write_text("[]"), "a manifest of something else"),
-    "another format": (lambda f: edit(f, format="weights"), "a manifest of something else"),
-    "newer schema": (lambda f: edit(f, schema=99, neural_vb="7.0"), "schema 99, not 3; it was written by 7.0"),
-    "no schema": (lambda f: drop(f, "schema"), "schema None, not 3"),
-    "no sampler": (lambda f: drop(f, "sampler"), "KeyError: 'sampler'"),
-    "no status": (lambda f: drop(f, "status"), "KeyError: 'status'"),
-    "strange parts": (
-        lambda f: edit(f, sampler={"part": "os.system", "fields": {}}),
-        "KeyError: 'os.system'",
-    ),
-    "strange status": (lambda f: edit(f, status={"dict": {"reason": "x"}}), "TypeError: "),
-    "tensors cut": (lambda f: truncate(f / "tensors.npz"), "unreadable: "),
-    "a tensor changed": (lambda f: flip(f / "tensors.npz"), "unreadable: "),
-    "tensors empty": (lambda f: (f / "tensors.npz").write_bytes(b""), "unreadable: "),
-    "tensors of something else": (lambda f: (f / "tensors.npz").write_text("hello"), "unreadable: "),
-    "a strange marker": (lambda f: edit(f, offset={"lambda": 0}), "KeyError: 'user'"),
-    "a tensor missing": (
-        lambda f: rewrite(f, lambda a: {k: v for k, v in a.items() if k != "tensor_0"}),
-        "KeyError: 'tensor_0'",
-    ),
-}
-
-
-@pytest.mark.parametrize(("damage", "what"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_named(saved: Path, named_arguments: dict[str, Any], damage: Callable, what: str) -> None:
-    damage(saved)
-    with pytest.raises(FileFormatError, match=what) as error:
-        nvb.load(saved, **named_arguments)
-    assert str(error.value).startswith(f"Expected a folder written by the save of a posterior; got {saved} (")
-    assert str(error.value).endswith(". Fix: check the path, or fit and save again")
-
-
-class Exploit:
-    """Runs when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Callable, tuple[str]]:
-        return pytest.fail, ("a pickle was executed",)
-
-
-@pytest.mark.parametrize("whole", [True, False], ids=["file is a pickle", "array of pickled objects"])
-def test_pickles_are_refused(saved: Path, named_arguments: dict[str, Any], whole: bool) -> None:
-    if whole:
-        (saved / "tensors.npz").write_bytes(pickle.dumps(Exploit()))
-    else:
-        rewrite(saved, lambda arrays: arrays | {"tensor_0": np.array([Exploit()], dtype=object)})
-    with pytest.raises(FileFormatError, match=r"unreadable: .*allow_pickle"):
-        nvb.load(saved, **named_arguments)
 
 
 def test_other_data_are_named(
@@ -299,10 +212,3 @@ def test_another_event_size_is_named(saved: Path) -> None:
         "Expected a posterior of 3 unconstrained dimensions, like the target's; "
         f"got one of 2 in {saved}. Fix: pass the target that was fitted"
     )
-
-
-def test_files_hold_numbers_and_text_alone(saved: Path) -> None:
-    assert sorted(path.name for path in saved.iterdir()) == ["manifest.json", "tensors.npz"]
-    with np.load(saved / "tensors.npz", allow_pickle=False) as archive:
-        assert {array.dtype.kind for array in dict(archive).values()} <= {"f", "i"}
-    json.loads((saved / "manifest.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -187,11 +188,12 @@ class VAE:
             found.append(AISResult(*(part[..., : len(flat) - begin] for part in result)))
         return AISResult(*(np.concatenate(parts, -1) for parts in zip(*found, strict=True)))
 
-    def save(self, path: str | Path) -> None:
-        """Write it to a new folder ``path``, with all that :func:`fit_vae` needs to go on; :func:`load_vae` reads it.
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write it to a folder ``path``, whole or not at all; :func:`load_vae` reads it, and :func:`fit_vae` goes on.
 
         Raises:
-            ConfigurationError: something exists there already, or it cannot be written.
+            ConfigurationError: something exists there already, and ``overwrite`` is not asked for.
+            StorageError: the disk is full or failed; what was there before is as it was.
         """
         content = {
             "decoder": self.decoder,
@@ -206,7 +208,7 @@ class VAE:
             "seed": self.seed,
             "versions": self.versions,
         }
-        archives.write(path, KIND, content, PARTS)
+        archives.write(path, KIND, content, PARTS, overwrite=overwrite)
 
     def _rows(self, x: Any) -> Array:
         return rows(x, self.decoder.likelihood, shape=self.data_shape).astype(np.float32)
@@ -250,19 +252,27 @@ def load_vae(
     """
 
     def build(content: Mapping[str, Any]) -> VAE:
-        return VAE(
+        about, state = checkpoints.about(content), TrainingState(*content["state"])
+        found = VAE(
             content["decoder"],
             Inference(*(content[name] for name in ROLES)),
-            content["parameters"],
+            checkpoints.checked_parameters(content["parameters"]),
             content["data_shape"],
-            History(**content["history"]),
+            about["history"],
             content["validation_elbo"],
-            content.get("validation_bound", np.array([])),
-            Status(**content["status"]),
-            TrainingState(*content["state"]),
-            content["seed"],
-            content["versions"],
+            content["validation_bound"],
+            about["status"],
+            state,
+            about["seed"],
+            about["versions"],
         )
+        size = sum(leaf.size for leaf in tf.nest.flatten(found.parameters))
+        fitting = all(np.shape(vector) == (size,) for vector in state[:4])
+        if math.prod(found.data_shape) != found.decoder.data_size or not fitting:
+            raise ValueError("data or a state that do not fit the decoder and the parameters")
+        sizes = found.decoder.latent_size, found.decoder.data_size
+        checkpoints.rehearse(found.inference.parts, found.parameters, *sizes, log_prob=found.decoder.log_prob)
+        return found
 
     own = {"sampler": sampler, "critic": critic, "contrast": contrast, "ratio_loss": ratio_loss, "features": features}
     return archives.read(path, KIND, PARTS, build, supplied={"decoder": decoder, **own})
