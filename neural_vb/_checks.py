@@ -43,3 +43,16 @@ def instance(name: str, value: Any, kind: type) -> None:
 def seed(value: Any) -> int:
     """A seed as an int in [0, 2^31 - 1]; errors as in :func:`whole`."""
     return whole("seed", value, 0)
+
+
+def positive(name: str, value: Any) -> float:
+    """The value as a float above zero, infinity included.
+
+    Raises:
+        ConfigurationError: it is another number, or none.
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool) or not value > 0:
+        raise ConfigurationError(
+            expected=f"{name} as a positive number", got=repr(value), fix=f"pass, for example, {name}=10.0"
+        )
+    return float(value)

@@ -109,3 +109,7 @@ class CompilationWarning(NeuralVBWarning):
 
 class ImportanceWarning(NeuralVBWarning):
     """Importance weights were asked for where they are unreliable."""
+
+
+class StorageWarning(NeuralVBWarning):
+    """A checkpoint could not be written; the fit goes on, and the checkpoint before is as it was."""

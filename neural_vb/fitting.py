@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,11 @@ import tensorflow as tf
 
 from neural_vb import (
     _checks,
+    archives,
     checkpoints,
     contrasts,
     critics,
+    faults,
     mixtures,
     preflight,
     ratio_losses,
@@ -27,10 +31,12 @@ from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
 from neural_vb.networks import MLP
 from neural_vb.optima import dispersed_points
+from neural_vb.optimiser import Layout
 from neural_vb.posterior import Posterior
 from neural_vb.priors import JointPrior
 from neural_vb.progress import Progress
 from neural_vb.provenance import versions
+from neural_vb.resuming import opened
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.warm_start import WarmStart, warm_start
@@ -68,6 +74,8 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    checkpoint: str | Path | None = None,
+    every: float = 10.0,
 ) -> Posterior:
     """Fit an implicit posterior to an unnormalised log density.
 
@@ -99,6 +107,9 @@ def fit(
         seed: of all random numbers. The same seed gives the same draws on the same machine in the same mode.
         progress: show a bar.
         callbacks: called with (step, metrics) after each window of steps, if there are any; a true value stops the run.
+        checkpoint: a folder for the state of the fit. After a kill the same call goes on from there, to the same bits
+            on the same machine in the same mode; after its end it returns at once.
+        every: seconds between two states; they are taken between windows of steps, and after the warm start.
 
     Raises:
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
@@ -107,26 +118,33 @@ def fit(
     asked = (config, sampler, critic, contrast, None if ratio_loss is ratio_losses.logistic else ratio_loss)
     plain = all(choice is None for choice in asked)
     seed, config = _checks.seed(seed), config or TrainingConfig()
+    _checks.positive("every", every)
     given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
     points, num_starts, moments, start_notes = _start(given, start, seed)
-    with Progress(enabled=progress) as bar:
+    call = _call(seed, config, asked, points, moments)
+    with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states:
         bar.stage("check")
         examination = preflight.examine(given, points, seed=seed)
         trained_target = examination.target
+        found = None if states is None else states.find(trained_target)
         if isinstance(start, Posterior):
             _refuse_parts(sampler=sampler, critic=critic, contrast=contrast)
             warm, parts, parameters = _continue(start, trained_target, config)
         else:
-            warm = warm_start(
-                trained_target,
-                evaluate=examination.precise,
-                points=points,
-                seed=seed,
-                jit_compile=config.jit_compile,
-                num_starts=num_starts,
-                moments=moments,
-                tolerance=EASY if plain else 0.0,
-                report=bar.stage,
+            warm = (
+                found.warm
+                if found is not None
+                else warm_start(
+                    trained_target,
+                    evaluate=examination.precise,
+                    points=points,
+                    seed=seed,
+                    jit_compile=config.jit_compile,
+                    num_starts=num_starts,
+                    moments=moments,
+                    tolerance=EASY if plain else 0.0,
+                    report=bar.stage,
+                )
             )
             if warm.met is not None:
                 parts = AT_REST
@@ -138,6 +156,8 @@ def fit(
                     ratio_loss,
                 )
             parameters = _initial_parameters(parts, warm.base, seed)
+        if states is not None and found is None:
+            states.begin(warm)
         if warm.met is None:
             bar.stage("compile")
             trained = train(
@@ -150,8 +170,15 @@ def fit(
                 callbacks=(bar.window, *callbacks),
                 warm_start=warm.numbers,
                 jit_compile=warm.jit_compile,
+                resume=None if found is None else found.snapshot,
+                keep=None if states is None else states.keep,
             )
-            parameters, _, history, status, jit_compile = trained
+            history, status, jit_compile = trained.history, trained.status, trained.jit_compile
+            if status.reason == "non_finite":
+                status = _explained(
+                    status, parts, Layout(parameters).unpack(trained.state.parameters), warm.target, seed
+                )
+            parameters = trained.parameters
         else:
             elbo, error = warm.met.elbo + warm.target.offset, warm.met.standard_error
             said = f"the warm start is within {warm.met.divergence:.1g} nats of the target; no steps were needed"
@@ -168,6 +195,23 @@ def fit(
         (*_about(given), *start_notes, *examination.notes),
         versions(jit_compile, trained_target.dtype),
     )
+
+
+def _call(seed: int, config: TrainingConfig, asked: Sequence[Any], points: Array, moments: Any) -> dict[str, str]:
+    """Everything but the target that the bits of a fit depend on, as text by name."""
+    arrays: list[Array] = []
+    parts = json.dumps(archives.encode(tuple(asked[1:]), checkpoints.PARTS, arrays))
+    sums = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for a in (points, *(moments or ()))]
+    # A part of the user's own is known by its name alone.
+    said = {"seed": seed, "config": config if asked[0] else None, "parts": parts, "start": " ".join(sums)}
+    return {name: str(value) for name, value in said.items()} | versions(config.jit_compile, tf.float32)
+
+
+def _explained(status: Status, parts: Parts, parameters: Parameters, target: WhitenedTarget, seed: int) -> Status:
+    """The status with the part of the log density that broke, at draws of the last good state."""
+    u = parts.sampler(parameters["sampler"], NUM_SCORES, None, tf.constant([seed, 0])).z[:, 0]
+    what = faults.broken(target.target, target.whitening.to_z(u).numpy())
+    return status._replace(message=f"{status.message}: {what}") if what else status
 
 
 def _about(target: Target) -> tuple[str, ...]:

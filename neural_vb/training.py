@@ -24,6 +24,7 @@ LogProb = Callable[..., Tensor]
 Batches = Callable[[int, int], Tensor]
 Callback = Callable[[int, Mapping[str, float]], bool | None]
 Evaluate = Callable[[Parameters], Mapping[str, float]]
+Keep = Callable[["Snapshot", bool], None]
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,28 @@ class TrainingConfig:
                 got=repr(getattr(self, name)),
                 fix=f"pass {name} {rule}, or leave it out for the default",
             )
+
+
+class Snapshot(NamedTuple):
+    """Where a run stands between two windows. The same call goes on from it identically.
+
+    Attributes:
+        state: all that the steps know.
+        rows: metrics of the windows so far.
+        decay_start: step at which the rates begin to fall.
+        decay_steps: steps over which they fall.
+        end: the last step.
+        status: how the run would end here, or has ended.
+        done: whether it has.
+    """
+
+    state: TrainingState
+    rows: tuple[dict[str, float], ...]
+    decay_start: int
+    decay_steps: int
+    end: int
+    status: Status
+    done: bool
 
 
 class Trained(NamedTuple):
@@ -216,6 +239,8 @@ def train(
     warm_start: Mapping[str, float] | None = None,
     jit_compile: bool | None = None,
     state: TrainingState | None = None,
+    resume: Snapshot | None = None,
+    keep: Keep | None = None,
 ) -> Trained:
     """Train the parts on a target until the ELBO estimate rests, then let the rates fall to zero.
 
@@ -241,6 +266,8 @@ def train(
         jit_compile: overrides ``config.jit_compile`` when XLA is known to fail.
         state: of an earlier run, to go on from instead of ``parameters``, which then give the structure alone; its
             steps count among those of ``config``.
+        resume: a snapshot of the same call, to go on from.
+        keep: called with a snapshot after each window, and whether it is the last chance to keep it.
 
     Returns:
         The averaged parameters, the state, the history and the status. Ctrl-C returns what there is, flagged.
@@ -256,12 +283,14 @@ def train(
     run = Compiled(stepper.run, jit_compile=use_xla)
     if state is None:
         state = initial_state(layout, parameters)
+    if resume is not None:
+        state = TrainingState(*map(tf.constant, resume.state))
     log = _Log(config, offset, num_samples * (1 if x is None else x.shape[-2]), int(state.step))
-    status = Status("step_limit", "stopped at max_steps before the ELBO estimate rested", _LONGER)
+    snapshot = log.snapshot(state, _AT_LIMIT, done=False) if resume is None else log.restore(resume)
     try:
-        while log.step < log.end:
+        while not snapshot.done:
             schedule = Schedule(tf.constant(log.decay_start), tf.constant(log.decay_steps))
-            num_steps = min(config.window, log.end - log.step)
+            num_steps, status, stop = min(config.window, log.end - log.step), snapshot.status, False
             if stream is not None and log.rows:
                 x = stream(log.step, config.window)
             state, totals = run(state, tf.constant(num_steps), schedule, x)
@@ -269,24 +298,31 @@ def train(
             if evaluate is not None:
                 metrics.update(evaluate(layout.unpack(state.average)))
             if metrics["skipped"] == num_steps:
-                status = Status(
-                    "non_finite", "every step of a window was not finite; kept the last good state", _BROKEN
-                )
-                break
-            if any([callback(log.step, metrics) for callback in callbacks]):
-                status = Status("callback", "stopped by a callback", "")
-                break
-            if log.rests(rests):
+                said = f"none of {num_steps} steps in a row was finite; kept the last good state"
+                status, stop = Status("non_finite", said, _BROKEN), True
+            elif any([callback(log.step, metrics) for callback in callbacks]):
+                status, stop = Status("callback", "stopped by a callback", ""), True
+            elif log.rests(rests):
                 log.start_decay()
                 watched = "the ELBO estimate rested" if rests is None else "held-out data were fitted no better"
                 status = Status("plateau", f"{watched}, then the learning rates fell to zero", "")
+            snapshot = log.snapshot(state, status, done=stop)
+            if keep is not None:
+                keep(snapshot, snapshot.done)
+        status = snapshot.status
     except KeyboardInterrupt:
         status = Status("interrupted", "stopped by Ctrl-C; what was trained so far is kept", _LONGER)
+        if int(state.step) != log.step:  # between the steps and their metrics
+            state = snapshot.state
+            log.restore(snapshot)
+        if keep is not None:
+            keep(snapshot, True)
     logger.info("training ended after %d steps: %s", log.step, status.message)
     return Trained(layout.unpack(state.average), state, log.history(warm_start or {}), status, run.jit_compile)
 
 
 _LONGER = "the fit may be unfinished: continue with fit(..., start=posterior), or raise TrainingConfig.max_steps"
+_AT_LIMIT = Status("step_limit", "stopped at max_steps before the ELBO estimate rested", _LONGER)
 _BROKEN = "look for overflow in the log density far from its centre, or lower TrainingConfig.sampler_rate"
 
 
@@ -340,6 +376,15 @@ class _Log:
         self.decay_start = self.step
         self.decay_steps = min(max(self.step, self.config.decay_steps // 2), self.config.decay_steps)
         self.end = self.step + self.decay_steps
+
+    def snapshot(self, state: TrainingState, status: Status, *, done: bool) -> Snapshot:
+        ends = done or self.step >= self.end
+        return Snapshot(state, tuple(self.rows), self.decay_start, self.decay_steps, self.end, status, ends)
+
+    def restore(self, snapshot: Snapshot) -> Snapshot:
+        self.rows, self.step = list(snapshot.rows), int(snapshot.state.step)
+        self.decay_start, self.decay_steps, self.end = snapshot.decay_start, snapshot.decay_steps, snapshot.end
+        return snapshot
 
     def history(self, warm_start: Mapping[str, float]) -> History:
         decay_start = self.decay_start if self.step > self.decay_start else None

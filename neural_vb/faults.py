@@ -1,0 +1,73 @@
+"""Which part of a log density is not finite at given draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb import joints
+from neural_vb._types import Array, Target
+from neural_vb.probing import Probe
+from neural_vb.targets import JointTarget
+
+
+def broken(target: Target, z: Array) -> str:
+    """In words, what is not finite at draws z [n, D]: draws, parts after their bijector, sites, log p or its gradient.
+
+    Sites are the components of a joint, each evaluated on its own. Empty when everything is finite.
+    """
+    usable = np.isfinite(z).all(-1)
+    found = [_count("the sampler's output", ~usable)] if not usable.all() else []
+    if usable.any():
+        found += _parts(target, z[usable])
+    return "; ".join(found)
+
+
+def _parts(target: Target, z: Array) -> list[str]:
+    values = tf.constant(z, target.dtype)
+    draws = target.constrain(values)
+    named = draws if isinstance(draws, Mapping) else {"the draws": draws}
+    outside = {name: _unusable(part) for name, part in named.items()}
+    found = [_count(f"{name} after its bijector", hits) for name, hits in outside.items() if hits.any()]
+    if isinstance(target, JointTarget):
+        sites = _sites(target, draws)
+        found += [_count(f"the log density of the site {name!r}", hits) for name, hits in sites.items() if hits.any()]
+    log_prob, gradient = Probe(target)(z)
+    if not np.isfinite(log_prob).all() and not found:
+        found.append(_count("the log density", ~np.isfinite(log_prob)))
+    lost = ~np.isfinite(gradient) & np.isfinite(log_prob)[:, np.newaxis]
+    if lost.any():
+        labels = getattr(target, "labels", None) or tuple(f"z[{index}]" for index in range(z.shape[1]))
+        which = [label for label, hits in zip(labels, lost.any(0), strict=True) if hits]
+        shown = ", ".join(which[:5]) + (", ..." if len(which) > 5 else "")
+        found.append(_count(f"the gradient with respect to {shown}", lost.any(1)))
+    return found
+
+
+def _sites(target: JointTarget, draws: Mapping[str, Any]) -> dict[str, Array]:
+    """For each component of the joint, data included, where its own log density is not finite: name -> [n]."""
+    joint, model = target.joint, target.model
+
+    @tf.autograph.experimental.do_not_convert
+    def one(draw: Mapping[str, Any]) -> dict[str, Any]:
+        # One draw at a time: without an axis of draws plain and AutoBatched joints are the same.
+        known = {**draw, **{name: tf.constant(value) for name, value in model.observed.items()}}
+        names = joints.unpack(joint, joint.dtype)
+        values = joints.pack(joint.dtype, {name: known[name] for name in names})
+        distributions = joints.unpack(joint, joint.sample_distributions(value=values, seed=(0, 0))[0])
+        return {name: tf.reduce_sum(distributions[name].log_prob(known[name])) for name in names}
+
+    found = tf.vectorized_map(one, {name: draws[name] for name in model.latent_names})
+    return {name: ~np.isfinite(np.asarray(value)) for name, value in found.items()}
+
+
+def _unusable(part: Any) -> Array:
+    value = np.asarray(part)
+    return ~np.isfinite(value.reshape(len(value), -1)).all(-1)
+
+
+def _count(what: str, hits: Array) -> str:
+    return f"{what} is not finite at {int(hits.sum())} of {len(hits)} draws"
