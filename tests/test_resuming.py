@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -103,14 +104,28 @@ def test_checkpoints_change_no_bit_and_a_finished_call_returns_at_once(
     assert steps == [] and folders(tmp_path / "above" / "a") == kept
 
 
-@pytest.mark.parametrize("step", [10, 50, 70, 80])
-def test_a_killed_fit_goes_on_to_the_same_bits(whole: nvb.Posterior, tmp_path: Path, step: int) -> None:
-    with pytest.raises(Killed):
-        fit(tmp_path, callbacks=[kill_at(step)])
-    assert folders(tmp_path)[-2] == f"checkpoint-{step - 10:010d}"
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a fit that was killed when it had made forty steps, and had kept thirty."""
+    folder = tmp_path_factory.mktemp("killed") / "a"
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "warm_start", remembered)
+        fit(folder, callbacks=[kill_at(40)])
+    return folder
+
+
+@pytest.fixture
+def killed(killed_once: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(killed_once, tmp_path / "a")
+    return tmp_path / "a"
+
+
+def test_a_killed_fit_goes_on_to_the_same_bits(whole: nvb.Posterior, killed: Path) -> None:
+    assert folders(killed) == ["checkpoint-0000000020", "checkpoint-0000000030", "lock"]
     seen: list[int] = []
-    assert_same(fit(tmp_path, callbacks=[lambda now, metrics: seen.append(now)]), whole)
-    assert seen == list(range(step, 90, 10))
+    assert_same(fit(killed, callbacks=[lambda now, metrics: seen.append(now)]), whole)
+    assert seen == [40, 50, 60, 70, 80]
 
 
 def test_a_fit_without_a_window_goes_on_from_its_warm_start(
@@ -167,13 +182,11 @@ DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("change", "what"), DIFFERENT.values(), ids=DIFFERENT)
-def test_another_call_is_refused_and_the_folder_stays(tmp_path: Path, change: dict[str, Any], what: str) -> None:
-    with pytest.raises(Killed):
-        fit(tmp_path, callbacks=[kill_at(10)])
-    before = folders(tmp_path)
+def test_another_call_is_refused_and_the_folder_stays(killed: Path, change: dict[str, Any], what: str) -> None:
+    before = folders(killed)
     with pytest.raises(nvb.errors.CheckpointError, match=what) as error:
-        fit(tmp_path, **change)
-    assert "remove this one" in error.value.fix and folders(tmp_path) == before
+        fit(killed, **change)
+    assert "remove this one" in error.value.fix and folders(killed) == before
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
@@ -209,13 +222,11 @@ def test_every_is_a_positive_number(every: Any) -> None:
 # Damage, and what is left behind.
 
 
-def test_the_older_state_stands_in_for_a_damaged_one_and_orphans_go(whole: nvb.Posterior, tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        fit(tmp_path, callbacks=[kill_at(40)])
-    (tmp_path / "checkpoint-0000000030" / "manifest.json").write_text("{")
-    (tmp_path / ".checkpoint-0000000040.host.1-0.new").mkdir()
-    assert_same(fit(tmp_path), whole)
-    assert folders(tmp_path) == ["checkpoint-0000000070", "checkpoint-0000000080", "lock"]
+def test_the_older_state_stands_in_for_a_damaged_one_and_orphans_go(whole: nvb.Posterior, killed: Path) -> None:
+    (killed / "checkpoint-0000000030" / "manifest.json").write_text("{")
+    (killed / ".checkpoint-0000000040.host.1-0.new").mkdir()
+    assert_same(fit(killed), whole)
+    assert folders(killed) == ["checkpoint-0000000070", "checkpoint-0000000080", "lock"]
 
 
 def test_a_folder_of_damaged_states_is_named(tmp_path: Path) -> None:
@@ -238,4 +249,3 @@ def test_a_full_disk_ends_no_fit_and_leaves_the_last_state(whole: nvb.Posterior,
     assert len(said) == 5 and re.match(r"no checkpoint at step 40: .*No space left.*as it was", said[0])
     assert_same(posterior, whole)
     assert folders(tmp_path) == ["checkpoint-0000000020", "checkpoint-0000000030", "lock"]
-    assert_same(fit(tmp_path), whole)
