@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -56,3 +57,26 @@ def positive(name: str, value: Any) -> float:
             expected=f"{name} as a positive number", got=repr(value), fix=f"pass, for example, {name}=10.0"
         )
     return float(value)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int, np.integer),
+    "float": (int, float, np.integer, np.floating),
+    "bool": (bool, np.bool_),
+}
+
+
+def fields(options: Any) -> None:
+    """Nothing, if every int, float and bool among a dataclass's fields holds one.
+
+    Raises:
+        ConfigurationError: one holds something else.
+    """
+    for field in dataclasses.fields(options):
+        kinds, value = _KINDS.get(str(field.type)), getattr(options, field.name)
+        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and field.type != "bool")):
+            raise ConfigurationError(
+                expected=f"{type(options).__name__}.{field.name} as {field.type}",
+                got=repr(value),
+                fix=f"pass {field.name} as {field.type}, or leave it out for the default",
+            )

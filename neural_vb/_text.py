@@ -27,6 +27,11 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def first_line(error: BaseException) -> str:
-    """Kind and first line of an exception, to be quoted in an error of ours."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+_BOILERPLATE = ("Graph execution error", "Detected at node", "File ", "<stack traces", "[[{{node")
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """Kind and first line of an exception, to be quoted in an error of ours; TensorFlow's: the first that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_BOILERPLATE)] or lines or ["no message"]
+    return f"{type(error).__name__}: {telling[0][:limit]}"

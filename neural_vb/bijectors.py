@@ -358,6 +358,7 @@ def _free_shape(bijector: Any, shape: Shape, name: str, dtype: tf.DType) -> Shap
         back = tuple(bijector.forward_event_shape(tf.TensorShape(free)).as_list())
         point = bijector.forward(tf.zeros((7, *free), dtype))
         back = tuple(point.shape[1:].as_list()) if back == shape else back
+        broken = _broken(bijector, free, dtype) if back == shape else ""
     except Exception as error:  # whatever TFP raises for a shape or dtype that it cannot map
         if "dtype" in str(error):
             raise _wrong_dtype(bijector, name, dtype, first_line(error)) from error
@@ -372,7 +373,23 @@ def _free_shape(bijector: Any, shape: Shape, name: str, dtype: tf.DType) -> Shap
             got=f"{bijector.name}, which makes shape {list(back)} from {list(free)}",
             fix="choose a bijector whose output has that shape, or correct event_shape",
         )
+    if broken:
+        raise BijectorError(
+            expected=f"a bijector that maps all of R one to one onto the support of {name}",
+            got=f"{bijector.name}, {broken} at standard normal points",
+            fix="turn it round (tfb.Invert), use tfb.Exp() for positive parts, or check the bijector's own parameters",
+        )
     return free
+
+
+def _broken(bijector: Any, free: Shape, dtype: tf.DType) -> str:
+    """What is wrong with a bijector's numbers at a few points; empty when nothing is."""
+    z = tf.constant(np.random.default_rng(0).standard_normal((16, *free)), dtype)
+    values, log_det = bijector.forward(z), bijector.forward_log_det_jacobian(z, event_ndims=len(free))
+    if not (np.isfinite(values).all() and np.isfinite(log_det).all()):
+        return "whose value or log-Jacobian is NaN or infinite"
+    back = bijector.inverse(tf.identity(values))  # TFP would hand back z itself for the very same tensor
+    return "" if np.allclose(back, z, rtol=0.05, atol=0.05) else "whose inverse does not lead back"
 
 
 def _wrong_dtype(bijector: Any, name: str, dtype: tf.DType, came: str) -> DtypeError:

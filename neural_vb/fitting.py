@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ import tensorflow as tf
 from neural_vb import (
     _checks,
     archives,
+    arguments,
     checkpoints,
     contrasts,
     critics,
@@ -23,6 +24,7 @@ from neural_vb import (
     preflight,
     ratio_losses,
     samplers,
+    starting,
 )
 from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Status, Target
 from neural_vb.avb import Parts
@@ -30,19 +32,18 @@ from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
 from neural_vb.networks import MLP
-from neural_vb.optima import dispersed_points
 from neural_vb.optimiser import Layout
 from neural_vb.posterior import Posterior
 from neural_vb.priors import JointPrior
+from neural_vb.probing import naming
 from neural_vb.progress import Progress
 from neural_vb.provenance import versions
 from neural_vb.resuming import opened
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.warm_start import WarmStart, warm_start
-from neural_vb.whitening import WhitenedTarget, longest
+from neural_vb.whitening import WhitenedTarget, Whitening, longest
 
-NUM_POINTS = 64
 NUM_SCORES = 2_048
 _ZERO = MLP((64, 64), output_scale=0.0)
 # The default parts with networks that add nothing to the mixture at the start; they learn as the others do.
@@ -53,7 +54,6 @@ AT_REST = Parts(
     ratio_losses.logistic,
 )
 EASY = 0.015  # nats between mixture and target: an effective sample size of 97 %
-BOUNDARY_SHARE = 0.1  # of the draws of a start
 
 
 @quiet_tracing()
@@ -115,22 +115,43 @@ def fit(
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
     """
     _checks.instance("config", config, TrainingConfig)
+    own = {"sampler": sampler, "critic": critic, "contrast": contrast}
+    arguments.check_options(
+        vectorized=vectorized, progress=progress, callbacks=callbacks, derived=derived, ratio_loss=ratio_loss, **own
+    )
     asked = (config, sampler, critic, contrast, None if ratio_loss is ratio_losses.logistic else ratio_loss)
     plain = all(choice is None for choice in asked)
     seed, config = _checks.seed(seed), config or TrainingConfig()
     _checks.positive("every", every)
-    given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
-    points, num_starts, moments, start_notes = _start(given, start, seed)
+    with naming():
+        given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
+        arguments.check_size(given)
+        arguments.check_data(given)
+        points, num_starts, moments, start_notes = _start(given, start, seed)
     call = _call(seed, config, asked, points, moments)
     with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states:
         bar.stage("check")
         examination = preflight.examine(given, points, seed=seed)
         trained_target = examination.target
+        if derived is not None:
+            best = tf.constant(examination.best[: arguments.NUM_TRIED], trained_target.dtype)
+            draws = tf.nest.map_structure(np.asarray, trained_target.constrain(best))
+            arguments.try_derived(derived, draws, len(best))
         found = None if states is None else states.find(trained_target)
         if isinstance(start, Posterior):
-            _refuse_parts(sampler=sampler, critic=critic, contrast=contrast)
+            _refuse_parts(**own)
             warm, parts, parameters = _continue(start, trained_target, config)
         else:
+            chosen = Parts(
+                sampler or samplers.ResidualSampler(),
+                critic or critics.MLPCritic(),
+                contrast or contrasts.Flow(),
+                ratio_loss,
+            )
+            if asked[1:] != (None,) * 4:
+                unit = Whitening(np.zeros(given.event_size), np.eye(given.event_size))
+                tried = replace(chosen, contrast=_resolve(chosen.contrast, WhitenedTarget(trained_target, unit)))
+                arguments.try_parts(tried, given.event_size)
             warm = (
                 found.warm
                 if found is not None
@@ -149,12 +170,7 @@ def fit(
             if warm.met is not None:
                 parts = AT_REST
             else:
-                parts = Parts(
-                    sampler or samplers.ResidualSampler(),
-                    critic or critics.MLPCritic(),
-                    _resolve(contrast or contrasts.Flow(), warm.target),
-                    ratio_loss,
-                )
+                parts = replace(chosen, contrast=_resolve(chosen.contrast, warm.target))
             parameters = _initial_parameters(parts, warm.base, seed)
         if states is not None and found is None:
             states.begin(warm)
@@ -257,78 +273,16 @@ def load(
     )
 
 
-class _Start(NamedTuple):
-    """Where to begin.
-
-    Attributes:
-        points: [N, D], at which the target is examined.
-        num_starts: of them, from which modes are looked for.
-        moments: of the user's draws, when there are some.
-        notes: what to tell the user about them.
-    """
-
-    points: Array
-    num_starts: int = 10
-    moments: tuple[Array, Array] | None = None
-    notes: tuple[str, ...] = ()
-
-
-def _start(target: Target, start: Any, seed: int) -> _Start:
-    points = dispersed_points(target.event_size, NUM_POINTS, seed=seed)
-    if start is None:
-        prior = getattr(target, "starting_points", None)
-        if prior is not None:
-            half = NUM_POINTS // 2
-            points[1::2] = prior(half, seed).numpy()
-        return _Start(points)
-    if isinstance(start, Posterior):
-        if start.target.event_size != target.event_size:
-            raise StartError(
-                expected=f"an earlier posterior of {target.event_size} unconstrained dimensions",
-                got=f"one of {start.target.event_size}",
-                fix="pass a posterior of the same model, or leave start= out",
-            )
-        return _Start(start.sample_unconstrained(NUM_POINTS, seed=seed))
-    unconstrain = getattr(target, "unconstrain", None)
-    if unconstrain is None:
-        raise UnsupportedError(
-            expected="a target with `unconstrain` to take start=", got=type(target).__name__, fix="leave start= out"
-        )
-    z = np.asarray(unconstrain(start), np.float64)
-    # A few draws of many may round to the boundary of the support.
-    outside = np.atleast_1d(np.isinf(z).any(-1))
-    if np.isnan(z).any() or outside.mean() > BOUNDARY_SHARE:
+def _start(target: Target, start: Any, seed: int) -> starting.Start:
+    if not isinstance(start, Posterior):
+        return starting.find(target, start, seed)
+    if start.target.event_size != target.event_size:
         raise StartError(
-            expected="a start inside the support",
-            got=f"{int((~np.isfinite(z)).sum())} non-finite unconstrained coordinates",
-            fix="move it off the boundary of its support",
+            expected=f"an earlier posterior of {target.event_size} unconstrained dimensions",
+            got=f"one of {start.target.event_size}",
+            fix="pass a posterior of the same model, or leave start= out",
         )
-    notes: tuple[str, ...] = ()
-    if outside.any() and z.ndim == 2:
-        z = z[~outside]
-        notes = (
-            f"{int(outside.sum())} of {len(outside)} draws of start= on the boundary of the support were left out",
-        )
-    if z.ndim == 1:
-        # At an optimum the gradient is zero: the examination wants points around it too. Only the first is a start.
-        return _Start(z + 1e-3 * np.maximum(np.abs(z), 1.0) * points, num_starts=1)
-    if z.ndim != 2 or len(z) < 2 * target.event_size + 2:
-        raise StartError(
-            expected=f"one point, or at least {2 * target.event_size + 2} draws of {target.event_size} dimensions",
-            got=f"unconstrained shape {list(z.shape)}",
-            fix="pass one point without an axis of draws, or more draws",
-        )
-    covariance = np.atleast_2d(np.cov(z.T))
-    jitter = 1e-10 * np.diag(np.diag(covariance)) + 1e-300 * np.eye(len(covariance))
-    try:
-        scale_tril = np.linalg.cholesky(covariance + jitter)
-    except np.linalg.LinAlgError as error:
-        raise StartError(
-            expected="draws that vary in every direction",
-            got="a singular covariance",
-            fix="pass more varied draws, or a single point",
-        ) from error
-    return _Start(z[:NUM_POINTS], moments=(z.mean(0), scale_tril), notes=notes)
+    return starting.Start(start.sample_unconstrained(starting.NUM_POINTS, seed=seed))
 
 
 def _refuse_parts(**parts: Any) -> None:

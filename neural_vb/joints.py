@@ -16,9 +16,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from neural_vb._mends import mend_pad
 from neural_vb._text import first_line, suggestion
 from neural_vb._types import Array, Seed, Tensor
 from neural_vb.errors import DataError, DtypeError, LatentError, TargetShapeError
+
+mend_pad()
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -68,8 +71,8 @@ class PinnedJoint:
 
     def bijector(self) -> Any:
         """TFP's event-space bijector of all latent parts together, each conditioned on its ancestors."""
-        distributions = _distributions(self.joint)
-        defaults = [distributions[name].experimental_default_event_space_bijector() for name in self.latent_names]
+        found = distributions(self.joint)
+        defaults = [found[name].experimental_default_event_space_bijector() for name in self.latent_names]
         if all(default is not None for default in defaults):
             return self.pinned.experimental_default_event_space_bijector()
         return _joint_bijector(self.pinned, self.auto_batched)
@@ -104,9 +107,9 @@ def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
     """
     names = part_names(joint)
     floats = {name: tf.as_dtype(d) for name, d in unpack(joint, joint.dtype).items() if tf.as_dtype(d).is_floating}
-    if len(set(floats.values())) > 1:
+    if len(set(floats.values())) > 1 or not set(floats.values()) <= {tf.float32, tf.float64}:
         raise DtypeError(
-            expected="a joint distribution in one precision, as TFP adds up the parts' log densities",
+            expected="a joint distribution in one precision, float32 or float64, as TFP adds up the log densities",
             got=str({name: dtype.name for name, dtype in floats.items()}),
             fix="build all parameters in the same dtype",
         )
@@ -119,9 +122,9 @@ def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
             got=f"data for all of {list(names)}",
             fix="leave the parts to infer out of `data`",
         )
-    distributions = _distributions(joint)
+    parts = distributions(joint)
     for name in latent:
-        _check_latent(name, distributions[name])
+        _check_latent(name, parts[name])
     shapes, dtypes = unpack(joint, joint.event_shape), unpack(joint, joint.dtype)
     return PinnedJoint(
         joint=joint,
@@ -191,21 +194,25 @@ def stateless(seed: Seed) -> Tensor:
 
 def part_names(joint: Any) -> tuple[str, ...]:
     """Names of the parts, in the joint's order; ``LatentError`` when one has none or a joint lies inside."""
-    if any(tf.nest.is_nested(dtype) for dtype in unpack(joint, joint.dtype).values()):
-        raise LatentError(
-            expected="a flat joint distribution",
-            got="a joint with a joint inside",
-            fix="write the inner parts into the outer model, each under its own name",
-        )
     # The argument that names dummies differs between the kinds; a name of our own shows which parts have none.
     arguments = inspect.signature(joint._flat_resolve_names).parameters
     dummy = "dummy_name" if "dummy_name" in arguments else "leaf_name"
     try:
         names = tuple(joint._flat_resolve_names(**{dummy: _DUMMY}))
-    except ValueError as error:  # duplicate or contradictory names
+    except ValueError as error:  # duplicate or contradictory names, or the model's own
+        if "name" not in str(error):
+            raise
         raise LatentError(
             expected="one name for each part", got=first_line(error), fix="give every part a name of its own"
         ) from error
+    if any(
+        tf.nest.is_nested(part) for part in (joint.dtype.values() if isinstance(joint.dtype, Mapping) else joint.dtype)
+    ):
+        raise LatentError(
+            expected="a flat joint distribution",
+            got="a joint with a joint inside",
+            fix="write the inner parts into the outer model, each under its own name",
+        )
     unnamed = [i for i, name in enumerate(names) if name.startswith(_DUMMY)]
     if unnamed:
         raise LatentError(
@@ -242,12 +249,17 @@ def _observed(joint: Any, names: tuple[str, ...], data: Mapping[str, Any] | None
 
 def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array:
     try:
-        given = np.asarray(raw)
-        value = given.astype(dtype.as_numpy_dtype)
+        given, fault = np.asarray(raw), ""
     except (TypeError, ValueError) as error:
+        given, fault = np.zeros(()), first_line(error)
+    if fault or given.dtype.kind not in "biuf":
         raise DataError(
-            expected=f"numbers for {name!r}", got=first_line(error), fix="pass an array of one dtype and full rows"
-        ) from error
+            expected=f"numbers for {name!r}",
+            got=fault or f"an array of {given.dtype}",
+            fix="pass an array of one dtype and full rows",
+        )
+    with np.errstate(over="ignore"):
+        value = given.astype(dtype.as_numpy_dtype)
     if not shape.is_compatible_with(value.shape):
         raise DataError(
             expected=f"{name!r} of shape {shape.as_list()}, its event shape in the joint",
@@ -260,6 +272,8 @@ def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array
             got=f"{int(np.isnan(given).sum())} NaN of {given.size} values",
             fix="drop them, or make the missing values a latent part of their own",
         )
+    if np.isinf(value).any():
+        raise DataError(expected=f"finite {name!r}", got="infinity, or an overflow", fix="drop, bound or rescale it")
     if not dtype.is_floating and np.any(value != given):
         raise DataError(
             expected=f"{name!r} in {dtype.name}, the dtype of its distribution",
@@ -288,6 +302,8 @@ def _check_batch(joint: Any, names: tuple[str, ...]) -> None:
 
 def _check_latent(name: str, distribution: Any) -> None:
     kind = type(distribution).__name__
+    while isinstance(distribution, tfd.Independent | tfd.Sample):
+        distribution = distribution.distribution
     if isinstance(distribution, tfd.Deterministic | tfd.VectorDeterministic):
         raise LatentError(
             expected=f"a latent part {name!r} with a density",
@@ -334,7 +350,7 @@ def _joint_bijector(pinned: Any, auto_batched: bool) -> Any:
     return kind(pinned, bijector_fn=_support)
 
 
-def _distributions(joint: Any) -> dict[str, Any]:
+def distributions(joint: Any) -> dict[str, Any]:
     """One distribution for each part, at one draw from the joint."""
     return unpack(joint, joint.sample_distributions(seed=(0, 0))[0])
 
@@ -369,28 +385,3 @@ def _unpack(structure: Any, names: Sequence[str]) -> tuple[Any, ...]:
     if hasattr(structure, "_fields"):
         return tuple(getattr(structure, name) for name in names)
     return tuple(structure)
-
-
-def _mend_pad() -> None:
-    """Let TFP 0.25 build ``SoftmaxCentered`` (the simplex) on NumPy 2.4, which dropped ``np.reshape(newshape=...)``.
-
-    Only the name ``np`` inside ``tfp.bijectors.pad`` is replaced; NumPy is untouched. Upstream: tensorflow/probability,
-    ``bijectors/pad.py``, ``np.reshape(axis_, newshape=[-1])``. Done on import, for a user builds the bijector first:
-    in ``neural_vb.fit(..., bijector=tfb.SoftmaxCentered())`` Python looks up ``fit``, and so comes here, before that.
-    """
-    from tensorflow_probability.python.bijectors import pad
-
-    if "newshape" not in inspect.signature(np.reshape).parameters:
-        pad.np = _NumPyWithNewshape()
-
-
-class _NumPyWithNewshape:
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    @staticmethod
-    def reshape(array: Any, newshape: Any) -> Any:
-        return np.reshape(array, newshape)
-
-
-_mend_pad()

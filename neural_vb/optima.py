@@ -7,6 +7,7 @@ fallen by half a nat along each eigenvector of the Hessian is the scale.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from neural_vb.probing import Probe
 
 logger = logging.getLogger(__name__)
 
+Evaluate = Callable[[Array], tuple[Array, Array]]
 RESTED = 0.1  # scales; an optimum that is found again within them stays where it is
 MAX_TRIALS = 40  # distances tried along a direction
 
@@ -41,7 +43,7 @@ def dispersed_points(event_size: int, num: int, *, seed: int) -> Array:
     return points
 
 
-def optimise(evaluate: Probe, start: Array, *, max_iterations: int = 300) -> tuple[Array, float]:
+def optimise(evaluate: Evaluate, start: Array, *, max_iterations: int = 300) -> tuple[Array, float]:
     """The optimum of log p that L-BFGS reaches from ``start`` [D], and log p there."""
 
     def negative(z: Array) -> tuple[float, Array]:

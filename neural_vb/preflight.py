@@ -40,6 +40,7 @@ class Examination:
     Attributes:
         target: in the precision it should be trained in.
         precise: the target in float64 if it accepts that, else as given; for the warm start.
+        best: [M, D], the better half of the finite points, best first.
         finite_fraction: of the points examined.
         notes: sentences worth telling the user; also logged. Values that are not finite far from the start are one
             of them and no warning: ordinary models overflow there.
@@ -47,6 +48,7 @@ class Examination:
 
     target: Target
     precise: Probe
+    best: Array
     finite_fraction: float
     notes: tuple[str, ...]
 
@@ -92,7 +94,9 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     _check_tails(precise, points, labels, seed)
     for note in notes:
         logger.info("%s", note)
-    return Examination(chosen.target, precise, float(np.isfinite(values).mean()), tuple(notes))
+    finite = np.flatnonzero(np.isfinite(values))
+    best = points[finite[np.argsort(-values[finite], kind="stable")][: (len(finite) + 1) // 2]]
+    return Examination(chosen.target, precise, best, float(np.isfinite(values).mean()), tuple(notes))
 
 
 def precision_gap(coarse: Array, precise: Array) -> float:
@@ -157,29 +161,54 @@ def _check_rows(probe: Probe, points: Array, values: Array) -> None:
     order = np.roll(np.arange(len(points))[::-1], 1)
     permuted = np.empty_like(values)
     permuted[order] = probe.values(points[order])
-    _compare_rows(probe, values, permuted, "changes when other rows change places")
+    _compare_rows(probe, points, values, permuted, "changes when other rows change places")
     finite = np.flatnonzero(np.isfinite(values))
-    row = finite[np.argmax(values[finite])] if len(finite) else 0
-    alone = probe.values(points[row : row + 1])
-    _compare_rows(probe, values[row : row + 1], alone, "is another when the row comes alone")
+    ranked = finite[np.argsort(-values[finite])]
+    # At the best row, often the origin, too many log densities are the same number.
+    for row in {ranked[0], ranked[len(ranked) // 2]} if len(finite) else {0}:
+        alone = np.full_like(values, np.nan)
+        alone[row] = probe.values(points[row : row + 1])[0]
+        there = np.where(np.arange(len(values)) == row, values, np.nan)
+        _compare_rows(probe, points, there, alone, "is another when the row comes alone")
 
 
-def _compare_rows(probe: Probe, values: Array, again: Array, what: str) -> None:
+def _compare_rows(probe: Probe, points: Array, values: Array, again: Array, what: str) -> None:
+    wrong = _differ(probe, values, again)
+    if not wrong.any():
+        return
+    _check_repeats(probe, points)
+    i = int(np.argmax(wrong))
+    raise TargetShapeError(
+        expected="a log density that treats each row on its own",
+        got=f"one whose value for a row {what} ({values[i]:.6g} and {again[i]:.6g})",
+        fix="reduce over event axes only (axis=-1, not over all axes), keep data axes apart from the axis of draws "
+        "(z[..., tf.newaxis]), or pass vectorized=False; for a TFP joint use its AutoBatched class or "
+        "tfd.Independent",
+    )
+
+
+def _differ(probe: Probe, values: Array, again: Array) -> Array:
     coarse = probe.target.dtype != tf.float64
     with np.errstate(invalid="ignore"):
         gap = np.abs(values - again)
         # Sums run in another order in another batch: allow for rounding.
         wrong = gap > (1e-2 + 1e-4 * np.abs(values) if coarse else 1e-4 + 1e-8 * np.abs(values))
-    wrong = np.where(np.isfinite(values) & np.isfinite(again), wrong, np.isfinite(values) != np.isfinite(again))
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise TargetShapeError(
-            expected="a log density that treats each row on its own",
-            got=f"one whose value for a row {what} ({values[i]:.6g} and {again[i]:.6g})",
-            fix="reduce over event axes only (axis=-1, not over all axes), keep data axes apart from the axis of draws "
-            "(z[..., tf.newaxis]), or pass vectorized=False; for a TFP joint use its AutoBatched class or "
-            "tfd.Independent",
-        )
+    return np.where(np.isfinite(values) & np.isfinite(again), wrong, np.isfinite(values) != np.isfinite(again))
+
+
+def _check_repeats(probe: Probe, points: Array) -> None:
+    """The same rows must have the same values again, also when the function is traced anew."""
+    values = probe.values(points)
+    for again in (probe.values(points), Probe(probe.target).values(points)):
+        wrong = _differ(probe, values, again)
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise TargetValueError(
+                expected="a log density that is a function of its arguments alone",
+                got=f"two values at the same point ({values[i]:.6g} and {again[i]:.6g})",
+                fix="take random numbers (minibatches, dropout, Monte Carlo averages), counters and variables that "
+                "change out of log_prob: draw them once, before the fit, or make them parts to infer",
+            )
 
 
 def _check_values(probe: Probe, points: Array, values: Array, near: Array, labels: tuple[str, ...]) -> list[str]:
@@ -196,7 +225,8 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
         fix = f"look for a division by zero or an overflow in log_prob, or pass {start}"
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     if not finite.any():
-        fix = f"constrain the parameters with bijector=..., compute densities in log space, or pass {start}"
+        fix = "constrain the parameters with bijector=..., compute densities in log space, look whether the data and "
+        fix += f"constants can occur under the model (counts below zero, scales of zero), or pass {start}"
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     bounds = tails.coordinate_bounds(probe.values, points, values)
     if bounds:

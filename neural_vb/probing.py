@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import tensorflow as tf
 
@@ -54,12 +57,8 @@ class Probe:
 
     def _run(self, points: Array) -> tuple[Array, Array]:
         z = tf.constant(points[:, np.newaxis], self.target.dtype)
-        try:
+        with naming():
             log_prob, gradient = self._evaluate(z)
-        except NeuralVBError:
-            raise
-        except Exception as error:
-            raise _named(error) from error
         if log_prob.shape != z.shape[:-1]:
             raise TargetShapeError(
                 expected=f"one log density for each row, shape {z.shape[:-1].as_list()} for z of {z.shape.as_list()}",
@@ -70,10 +69,22 @@ class Probe:
             raise GradientError(
                 expected="a log density with a gradient",
                 got="None: an operation without derivative lies between the parameters and log p",
-                fix="look for tf.round, tf.cast to integers, tf.stop_gradient, tf.numpy_function or .numpy(), and for "
-                "a result that does not use the parameters; write it with differentiable TensorFlow operations",
+                fix="look for tf.round, tf.cast to integers, comparisons, tf.stop_gradient, tf.numpy_function or "
+                ".numpy(), and for a result that does not use the parameters; write it with differentiable TensorFlow "
+                "operations, or bring NumPy code and its gradient in through nvb.numpy_log_prob(value_and_grad)",
             )
         return _float64(log_prob), _float64(gradient)
+
+
+@contextmanager
+def naming() -> Iterator[None]:
+    """Whatever comes out of a user's function or model, as an error of ours."""
+    try:
+        yield
+    except NeuralVBError:
+        raise
+    except Exception as error:
+        raise _named(error) from error
 
 
 def _float64(tensor: tf.Tensor) -> Array:
@@ -84,12 +95,15 @@ def _float64(tensor: tf.Tensor) -> Array:
 def _named(error: Exception) -> NeuralVBError:
     """The error of ours for an exception that came out of the user's function."""
     quoted, text = first_line(error), str(error).lower()
-    if "numpy" in text and not isinstance(error, tf.errors.OpError):
+    # float(z), math.exp(z) and the like name the type of the tensor; so does an attribute that no tensor has.
+    outside = "numpy" in text or ("symbolictensor" in text and not isinstance(error, AttributeError))
+    if outside and not isinstance(error, tf.errors.OpError):
         return GradientError(
             expected="a log density computed with TensorFlow operations",
-            got=f"NumPy on a tensor inside it ({quoted})",
-            fix="replace NumPy and SciPy functions of the parameters by TensorFlow's (np.sum -> tf.reduce_sum, np.exp "
-            "-> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy(); where data are NumPy arrays, shapes "
+            got=f"NumPy or plain Python on a tensor inside it ({quoted})",
+            fix="replace NumPy, SciPy and math functions of the parameters by TensorFlow's (np.sum -> tf.reduce_sum, "
+            "np.exp -> tf.exp, scipy.stats -> tfp.distributions), and leave out .numpy() and float(); or keep the code "
+            "and bring its gradient, through nvb.numpy_log_prob(value_and_grad); where data are NumPy arrays, shapes "
             "that do not broadcast against the parameters' [n, ...] end here too",
         )
     mixed = ("float32" in text and "float64" in text) or ("a float tensor" in text and "a double tensor" in text)
@@ -99,7 +113,7 @@ def _named(error: Exception) -> NeuralVBError:
             got=quoted,
             fix="build constants and data in the dtype of the arguments, e.g. tf.cast(data, z.dtype)",
         )
-    fix = "call log_prob on a batch of points yourself to find the line"
+    fix = "call log_prob on a batch of points (of a joint: sample it) yourself to find the line"
     if isinstance(error, TypeError) and "argument" in text:
         fix = "give log_prob one argument for each name of event_shape, or one for an event_shape without names"
     if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):

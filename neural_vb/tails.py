@@ -99,7 +99,8 @@ def coordinate_bounds(log_prob: Values, points: Array, values: Array) -> list[Bo
         if agreed[i] or agreed[size + i]:
             high = _rounded(moved[0, i], scale) if agreed[i] else np.inf
             low = _rounded(moved[0, size + i], scale) if agreed[size + i] else -np.inf
-            found.append(Bound(i, float(low), float(high)))
+            if low < high:
+                found.append(Bound(i, float(low), float(high)))
     return found
 
 

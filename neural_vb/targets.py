@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -25,6 +26,7 @@ from neural_vb.errors import (
     DtypeError,
     EventShapeError,
     GradientError,
+    NeuralVBError,
     TargetShapeError,
     TargetValueError,
     UnsupportedError,
@@ -350,11 +352,7 @@ def _checked(value: Any, num_rows: int | None, dtype: tf.DType | None, fix: str,
     if value is None:
         raise TargetValueError(expected="a log density from log_prob", got="None", fix="return the value it computes")
     if not tf.is_tensor(value):
-        raise GradientError(
-            expected="log_prob to return a TensorFlow tensor computed from its arguments",
-            got=f"a {type(value).__module__}.{type(value).__name__}, through which no gradient flows",
-            fix="compute it with TensorFlow operations (tf.reduce_sum for np.sum, ...)",
-        )
+        raise _no_tensor(value)
     if dtype is not None and value.dtype != dtype:
         raise DtypeError(
             expected=f"log_prob to return {dtype.name}, as its arguments are",
@@ -373,6 +371,21 @@ def _checked(value: Any, num_rows: int | None, dtype: tf.DType | None, fix: str,
             fix=fix if shape[-1:].as_list() != [1] else f"drop the last axis of size 1 (tf.squeeze(..., -1)), or {fix}",
         )
     return value
+
+
+def _no_tensor(value: Any) -> NeuralVBError:
+    kind = f"a {type(value).__module__}.{type(value).__name__}".replace("builtins.", "")
+    if isinstance(value, np.ndarray | np.generic | int | float | complex):
+        return GradientError(
+            expected="log_prob to return a TensorFlow tensor computed from its arguments",
+            got=f"{kind}, through which no gradient flows",
+            fix="compute it with TensorFlow operations (tf.reduce_sum for np.sum, ...), or bring NumPy code and its "
+            "gradient in through nvb.numpy_log_prob(value_and_grad)",
+        )
+    fix = "return one tensor, the log density alone"
+    if isinstance(value, tfd.Distribution):
+        fix = "return its log_prob of the data or parameters"
+    return TargetValueError(expected="log_prob to return a TensorFlow tensor", got=kind, fix=fix)
 
 
 def _refuse(given: bool, error: Callable[..., Exception], argument: str, kind: str) -> None:

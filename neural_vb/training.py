@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from neural_vb import _checks
 from neural_vb._types import Array, Parameters, Status, Tensor
 from neural_vb.avb import GRADIENT_SIGNS, Parts, losses
 from neural_vb.compilation import Compiled
@@ -74,6 +75,7 @@ class TrainingConfig:
     jit_compile: bool = True
 
     def __post_init__(self) -> None:
+        _checks.fields(self)
         for name in ("decay_steps", "batch_size", "window", "plateau_windows"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("max_steps", "min_steps", "ramp_steps"):

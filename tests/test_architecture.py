@@ -16,6 +16,7 @@ MAX_LINES = 400
 FLOORS = {
     "_checks": 1,
     "_eight_schools": 0,
+    "_mends": 0,
     "_text": 0,
     "_types": 0,
     "_version": 0,
@@ -60,6 +61,7 @@ FLOORS = {
     "priors": 3,
     "warm_start": 4,
     "archives": 4,
+    "arguments": 4,
     "binding": 4,
     "evaluation": 4,
     "families": 4,
@@ -69,6 +71,7 @@ FLOORS = {
     "diagnostics": 5,
     "inference_data": 5,
     "plots": 5,
+    "starting": 5,
     "posterior": 6,
     "resuming": 6,
     "amortized_posterior": 7,

@@ -182,7 +182,7 @@ def test_misshapen_draws_and_vectors() -> None:
 
 
 def test_the_mend_of_pad_is_still_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails on the day that TFP no longer passes ``newshape`` by keyword: then delete ``joints._mend_pad``."""
+    """Fails on the day that TFP no longer passes ``newshape`` by keyword: then delete ``_mends.mend_pad``."""
     assert "newshape=[-1]" in inspect.getsource(pad)
     if "newshape" not in inspect.signature(np.reshape).parameters:  # NumPy 2.4
         monkeypatch.setattr(pad, "np", np)

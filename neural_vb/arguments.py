@@ -1,0 +1,248 @@
+"""What ``fit`` is given besides a log density, looked at before anything is trained.
+
+Parts of a user's own are run once, eagerly, on a few draws: a wrong shape would otherwise come to light inside the
+compiled training step, minutes later and in TensorFlow's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from neural_vb import avb, joints, mixtures
+from neural_vb._text import first_line
+from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
+from neural_vb.avb import Parts
+from neural_vb.errors import ConfigurationError, DataError, EventShapeError, NeuralVBError, StartError
+from neural_vb.targets import JointTarget
+
+tfd = tfp.distributions
+
+COUNTS = (
+    tfd.Bernoulli,
+    tfd.BetaBinomial,
+    tfd.Binomial,
+    tfd.Categorical,
+    tfd.Geometric,
+    tfd.Multinomial,
+    tfd.NegativeBinomial,
+    tfd.OneHotCategorical,
+    tfd.Poisson,
+)
+NUM_TRIED = 4
+MAX_SIZE = 16_384  # the whitening holds D^2 numbers in double precision, 2 GiB
+_SEE = "see `Extending` in the documentation for what this part must offer, or leave it out for the default"
+
+
+def check_options(
+    *, vectorized: Any, progress: Any, callbacks: Any, derived: Any, ratio_loss: Any, **parts: Any
+) -> None:
+    """Nothing, if every option is of its kind; ``parts`` are sampler, critic and contrast, or None.
+
+    Raises:
+        ConfigurationError: an option is of another kind.
+    """
+    for name, flag in {"vectorized": vectorized, "progress": progress}.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise ConfigurationError(
+                expected=f"{name} as True or False", got=repr(flag), fix=f"pass {name}=True or {name}=False"
+            )
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise ConfigurationError(
+            expected="callbacks as a list of functions of (step, metrics)",
+            got=repr(callbacks),
+            fix="pass callbacks=[function]",
+        )
+    for name, function in {"derived": derived, "ratio_loss": ratio_loss}.items():
+        if not (callable(function) or (name == "derived" and function is None)):
+            raise ConfigurationError(
+                expected=f"{name} as a function",
+                got=repr(function),
+                fix="pass a function from draws to a dict of named quantities"
+                if name == "derived"
+                else "pass one of neural_vb.ratio_losses, such as ratio_losses.logistic, or leave it out",
+            )
+    for name, part in parts.items():
+        wanted = ("initial_parameters", "__call__") + (("update",) if name == "contrast" else ())
+        missing = [method for method in wanted if not hasattr(part, method)]
+        if part is not None and (missing or isinstance(part, type)):
+            known = isinstance(part, type)
+            raise ConfigurationError(
+                expected=f"{name} as an object with {', '.join(wanted)}",
+                got=f"the class {part.__name__}" if known else f"a {type(part).__name__} without {', '.join(missing)}",
+                fix=f"pass an instance, such as {part.__name__}()" if known else _SEE,
+            )
+
+
+def check_size(target: Target) -> None:
+    """Nothing, if the unconstrained vector is no longer than can be whitened; else ``EventShapeError``."""
+    if target.event_size > MAX_SIZE:
+        raise EventShapeError(
+            expected=f"at most {MAX_SIZE} unconstrained coordinates, for the whitening holds a number for each pair",
+            got=f"{target.event_size}",
+            fix="give event_shape the shape of one point, without the axes of draws and data; marginalise parts out",
+        )
+
+
+def check_data(target: Target) -> None:
+    """Nothing, if the data of a joint are values that their discrete distributions can take.
+
+    TFP's log densities go on between and beyond the whole numbers, so that the fit would look fine.
+
+    Raises:
+        DataError: counts that are negative, not whole or too large.
+    """
+    if not isinstance(target, JointTarget) or not target.observed_names:
+        return
+    distributions = joints.distributions(target.joint)
+    for name, value in target.observed_data.items():
+        distribution = distributions[name]
+        while isinstance(distribution, tfd.Independent | tfd.Sample):
+            distribution = distribution.distribution
+        if not isinstance(distribution, COUNTS):
+            continue
+        top = np.inf
+        if isinstance(distribution, tfd.Bernoulli):
+            top = 1
+        elif isinstance(distribution, tfd.Categorical):
+            top = int(distribution.num_categories) - 1
+        wrong = (value < 0) | (value > top) | (value != np.round(value))
+        if wrong.any():
+            raise DataError(
+                expected=f"{name!r} in whole numbers from 0" + (f" to {top}" if top < np.inf else ""),
+                got=f"{value[wrong][0]:g} and {int(wrong.sum()) - 1} others like it",
+                fix=f"correct the data, or give {name!r} a distribution that can take these values",
+            )
+
+
+def try_parts(parts: Parts, event_size: int) -> None:
+    """Run every part once on a standard base, as the training step would.
+
+    Raises:
+        ConfigurationError: a part raises, or returns another kind, shape or dtype, or what is not finite.
+    """
+    base = mixtures.standard_base(event_size)
+    parameters: dict[str, Parameters] = {}
+    for index, name in enumerate(("sampler", "critic", "contrast")):
+        with _named(name):
+            parameters[name] = getattr(parts, name).initial_parameters(base, 0, index)
+    parameters = tf.nest.map_structure(tf.convert_to_tensor, parameters)
+    seed, z_shape, shape = tf.constant([0, 1]), [NUM_TRIED, 1, event_size], [NUM_TRIED, 1]
+    with _named("sampler"):
+        proposal = parts.sampler(parameters["sampler"], NUM_TRIED, None, seed)
+        if not isinstance(proposal, Proposal):
+            raise ConfigurationError(expected="sampler to return a Proposal", got=f"a {_kind(proposal)}", fix=_SEE)
+        _check("sampler", "draws z", proposal.z, z_shape)
+        _check("sampler", "log_choice", proposal.log_choice, shape)
+        if proposal.log_density is not None:
+            _check("sampler", "log_density", proposal.log_density, shape)
+    with _named("contrast"):
+        density = avb.contrast_density(parts, parameters, None)
+        drawn = density.sample(NUM_TRIED, seed)
+        _check("contrast", "draws", drawn, z_shape)
+        _check("contrast", "log_prob", density.log_prob(proposal.z), shape)
+        parts.contrast.update(parameters["contrast"], proposal.z)
+    with _named("critic"):
+        logits = [avb.critic_logits(parts, parameters["critic"], density, z, None) for z in (proposal.z, drawn)]
+        _check("critic", "T", logits[0], shape)
+    with _named("ratio_loss"):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = parts.ratio_loss(*logits)
+        _check("ratio_loss", "loss", loss, [])
+        if all(part is None for part in tape.gradient(loss, logits)):
+            raise ConfigurationError(
+                expected="ratio_loss to have a gradient", got="none with respect to the critic's values", fix=_SEE
+            )
+
+
+def try_derived(derived: Derived | None, draws: Any, num_draws: int) -> None:
+    """Call ``derived`` on draws [S, ...]; ``DataError`` when it raises, or what it returns is not [S, ...] by name."""
+    if derived is None:
+        return
+    fix = "return a dict of new names -> arrays whose first axis is the draws', e.g. {'ratio': d['mu'] / d['tau']}"
+    try:
+        with np.errstate(all="ignore"):
+            found = derived(draws)
+    except (ArithmeticError, np.linalg.LinAlgError, tf.errors.OpError):
+        return  # of these draws, perhaps, not of the function
+    except Exception as error:
+        got = first_line(error)
+        raise DataError(expected="derived to run on a batch of draws", got=got, fix=fix) from error
+    if not isinstance(found, Mapping):
+        raise DataError(expected="derived to return a dict of arrays", got=f"a {_kind(found)}", fix=fix)
+    taken = draws if isinstance(draws, Mapping) else {}
+    for name, value in found.items():
+        shape = np.shape(value)
+        if name in taken or shape[:1] != (num_draws,):
+            raise DataError(
+                expected=f"derived quantities under new names, each with the {num_draws} draws as first axis",
+                got=f"{name!r} of shape {shape}",
+                fix="rename it, or keep the axis of draws first: write mu[..., None] to broadcast against vectors",
+            )
+
+
+def start_values(start: Any) -> Any:
+    """A point or draws as arrays of numbers; ``StartError`` when they are none."""
+    named = isinstance(start, Mapping)
+    try:
+        parts = {name: np.asarray(value) for name, value in (start if named else {"": start}).items()}
+    except ValueError as error:
+        raise _no_start(first_line(error)) from error
+    for value in parts.values():
+        if value.dtype.kind not in "iuf":
+            raise _no_start(f"a {_kind(start)} of {value.dtype}")
+        if not value.size:
+            raise _no_start(f"an array of shape {list(value.shape)}")
+    return parts if named else parts[""]
+
+
+def unconstrained(unconstrain: Callable[[Any], Tensor], start: Any) -> Array:
+    """z [D] or [S, D] of a start; ``StartError`` when its parts do not go together."""
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(unconstrain(start_values(start)), np.float64)
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise _no_start(first_line(error)) from error
+
+
+def _no_start(got: str) -> StartError:
+    return StartError(
+        expected="start as a point, draws or a dict of them, as numbers of the event's shape",
+        got=got,
+        fix="pass one point in the shape of event_shape, draws with one more axis in front (the same for every part), "
+        "or an earlier posterior",
+    )
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Whatever is raised inside a part, as an error of ours."""
+    try:
+        yield
+    except NeuralVBError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            expected=f"{part} to run on {NUM_TRIED} draws", got=first_line(error), fix=_SEE
+        ) from error
+
+
+def _check(part: str, what: str, value: Any, shape: list[int]) -> None:
+    expected = f"{part} to return {what} as float32 tensors of shape {shape}"
+    if not tf.is_tensor(value) or value.dtype != tf.float32:
+        got = f"a {_kind(value)}" + (f" of {value.dtype.name}" if tf.is_tensor(value) else "")
+        raise ConfigurationError(expected=expected, got=got, fix=_SEE)
+    if value.shape.as_list() != shape:
+        raise ConfigurationError(expected=expected, got=f"shape {value.shape.as_list()}", fix=_SEE)
+    if not np.isfinite(value.numpy()).all():
+        raise ConfigurationError(expected=f"{part} to return finite {what}", got="NaN or infinity", fix=_SEE)
+
+
+def _kind(value: Any) -> str:
+    return "tensor" if tf.is_tensor(value) else type(value).__name__

@@ -1,0 +1,101 @@
+"""Where a fit looks first: dispersed points, draws of a prior, or what the user gives as a start."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb import arguments
+from neural_vb._types import Array, Target
+from neural_vb.errors import StartError, UnsupportedError
+from neural_vb.optima import dispersed_points
+
+NUM_POINTS = 64
+BOUNDARY_SHARE = 0.1  # of the draws of a start
+
+
+class Start(NamedTuple):
+    """Where to begin.
+
+    Attributes:
+        points: [N, D], at which the target is examined.
+        num_starts: of them, from which modes are looked for.
+        moments: of the user's draws, when there are some.
+        notes: what to tell the user about them.
+    """
+
+    points: Array
+    num_starts: int = 10
+    moments: tuple[Array, Array] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find(target: Target, start: Any, seed: int) -> Start:
+    """Dispersed points and draws of a prior, or what a user's point or draws say.
+
+    Args:
+        target: with ``unconstrain``, for a start of the user's.
+        start: None, a point, or draws; constrained.
+        seed: of the points.
+
+    Raises:
+        StartError: it is outside the support, or of another shape, or its draws do not vary.
+        UnsupportedError: the target cannot take draws back to unconstrained space.
+    """
+    points = dispersed_points(target.event_size, NUM_POINTS, seed=seed)
+    if start is None:
+        prior = getattr(target, "starting_points", None)
+        if prior is not None:
+            # A joint that mixes draws with data cannot be sampled either; the examination says so in better words.
+            with suppress(ValueError, tf.errors.InvalidArgumentError):
+                points[1::2] = prior(NUM_POINTS // 2, seed).numpy()
+        return Start(points)
+    unconstrain = getattr(target, "unconstrain", None)
+    if unconstrain is None:
+        raise UnsupportedError(
+            expected="a target with `unconstrain` to take start=", got=type(target).__name__, fix="leave start= out"
+        )
+    z = arguments.unconstrained(unconstrain, start)
+    # A few draws of many may round to the boundary of the support.
+    outside = np.atleast_1d(np.isinf(z).any(-1))
+    if np.isnan(z).any() or outside.mean() > BOUNDARY_SHARE:
+        raise StartError(
+            expected="a start inside the support",
+            got=f"{int((~np.isfinite(z)).sum())} non-finite unconstrained coordinates",
+            fix="move it off the boundary of its support",
+        )
+    notes: tuple[str, ...] = ()
+    if outside.any() and z.ndim == 2:
+        z = z[~outside]
+        notes = (
+            f"{int(outside.sum())} of {len(outside)} draws of start= on the boundary of the support were left out",
+        )
+    if z.ndim == 1:
+        # At an optimum the gradient is zero: the examination wants points around it too. Only the first is a start.
+        return Start(z + 1e-3 * np.maximum(np.abs(z), 1.0) * points, num_starts=1)
+    if z.ndim != 2 or len(z) < 2 * target.event_size + 2:
+        raise StartError(
+            expected=f"one point, or at least {2 * target.event_size + 2} draws of {target.event_size} dimensions",
+            got=f"unconstrained shape {list(z.shape)}",
+            fix="pass one point without an axis of draws, or more draws",
+        )
+    covariance = np.atleast_2d(np.cov(z.T))
+    if not np.ptp(z, axis=0).all():
+        raise StartError(
+            expected="draws that vary in every direction",
+            got=f"the same number in {int((np.ptp(z, axis=0) == 0).sum())} coordinates of all draws",
+            fix="pass more varied draws, or a single point",
+        )
+    jitter = 1e-10 * np.diag(np.diag(covariance)) + 1e-300 * np.eye(len(covariance))
+    try:
+        scale_tril = np.linalg.cholesky(covariance + jitter)
+    except np.linalg.LinAlgError as error:
+        raise StartError(
+            expected="draws that vary in every direction",
+            got="a singular covariance",
+            fix="pass more varied draws, or a single point",
+        ) from error
+    return Start(z[:NUM_POINTS], moments=(z.mean(0), scale_tril), notes=notes)

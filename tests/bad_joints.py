@@ -1,0 +1,282 @@
+"""Joint distributions and data that must be refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from bad_input import LINE, MU, Kinds, Row, Y, joint, on
+
+from neural_vb.errors import (
+    DataError,
+    DtypeError,
+    LatentError,
+    SupportError,
+    TargetShapeError,
+    TargetValueError,
+)
+
+tfd = tfp.distributions
+Root = tfd.JointDistributionCoroutine.Root
+
+DISCRETE: dict[str, Any] = {
+    "Bernoulli": lambda: tfd.Bernoulli(0.5),
+    "BetaBinomial": lambda: tfd.BetaBinomial(5.0, 1.0, 2.0),
+    "BetaQuotient": None,
+    "Binomial": lambda: tfd.Binomial(5.0, probs=0.5),
+    "Categorical": lambda: tfd.Categorical(probs=[0.5, 0.5]),
+    "DirichletMultinomial": lambda: tfd.DirichletMultinomial(5.0, [1.0, 2.0]),
+    "Empirical": lambda: tfd.Empirical([1, 2, 3]),
+    "FiniteDiscrete": lambda: tfd.FiniteDiscrete([1.0, 2.0], probs=[0.5, 0.5]),
+    "Geometric": lambda: tfd.Geometric(probs=0.5),
+    "HiddenMarkovModel": lambda: tfd.HiddenMarkovModel(
+        tfd.Categorical(probs=[0.5, 0.5]),
+        tfd.Categorical(probs=[[0.5, 0.5], [0.5, 0.5]]),
+        tfd.Categorical(probs=[[0.5, 0.5], [0.2, 0.8]]),
+        num_steps=3,
+    ),
+    "Independent": lambda: tfd.Independent(tfd.Poisson([1.0, 2.0]), 1),
+    "MixtureSameFamily": lambda: tfd.MixtureSameFamily(tfd.Categorical(probs=[0.5, 0.5]), tfd.Poisson([1.0, 5.0])),
+    "Multinomial": lambda: tfd.Multinomial(5.0, probs=[0.5, 0.5]),
+    "NegativeBinomial": lambda: tfd.NegativeBinomial(5.0, probs=0.5),
+    "OneHotCategorical": lambda: tfd.OneHotCategorical(probs=[0.5, 0.5]),
+    "OrderedLogistic": lambda: tfd.OrderedLogistic([-1.0, 1.0], 0.0),
+    "PlackettLuce": lambda: tfd.PlackettLuce([1.0, 2.0]),
+    "Poisson": lambda: tfd.Poisson(3.0),
+    "QuantizedDistribution": lambda: tfd.QuantizedDistribution(tfd.Normal(0.0, 3.0)),
+    "Sample": lambda: tfd.Sample(tfd.Bernoulli(0.5), 3),
+    "Skellam": lambda: tfd.Skellam(1.0, 2.0),
+    "StoppingRatioLogistic": lambda: tfd.StoppingRatioLogistic([-1.0, 1.0], 0.0),
+    "Zipf": lambda: tfd.Zipf(3.0),
+    "zero-inflated": lambda: tfd.Inflated(tfd.Poisson(3.0), 0.5),
+}
+DISCRETE = {name: make for name, make in DISCRETE.items() if make is not None}
+
+
+def discrete(make: Any) -> Row:
+    """A joint with one discrete latent part."""
+    model = joint(k=make(), mu=MU, y=lambda mu: tfd.Normal(mu, tf.ones(3)))
+    return on(LatentError, model, "a continuous latent part 'k'", "marginalise 'k' out")
+
+
+def nameless() -> Any:
+    mu = yield tfd.Normal(0.0, 1.0)
+    yield tfd.Normal(mu, tf.ones(3), name="y")
+
+
+def twins() -> Any:
+    mu = yield tfd.Normal(0.0, 1.0, name="mu")
+    again = yield tfd.Normal(0.0, 1.0, name="mu")
+    yield tfd.Normal(mu + again, tf.ones(3), name="y")
+
+
+def breaks() -> Any:
+    mu = yield tfd.Normal(0.0, 1.0, name="mu")
+    yield tfd.Normal(mu.missing, tf.ones(3), name="y")
+
+
+def rootless() -> Any:
+    mu = yield tfd.Normal(0.0, 1.0, name="mu")
+    yield tfd.Normal(mu, tf.ones(3), name="y")
+
+
+def branching() -> Any:
+    mu = yield tfd.Normal(0.0, 1.0, name="mu")
+    if mu > 0:
+        mu = -mu
+    yield tfd.Normal(mu, tf.ones(3), name="y")
+
+
+def shapes() -> Any:
+    mu = yield tfd.Sample(tfd.Normal(0.0, 1.0), 2, name="mu")
+    yield tfd.Normal(mu, tf.ones(3), name="y")
+
+
+def empty() -> Any:
+    return
+    yield
+
+
+Coroutine = tfd.JointDistributionCoroutineAutoBatched
+WIDE = tf.constant(1.0, tf.float64)
+COUNTS = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Poisson(rate * tf.ones(3)))
+COINS = joint(p=tfd.Beta(2.0, 2.0), y=lambda p: tfd.Bernoulli(probs=p * tf.ones(3)))
+TIMES = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Gamma(2.0, rate * tf.ones(3)))
+SHARES = joint(mu=MU, y=lambda mu: tfd.Dirichlet(tf.exp(mu) * tf.ones(3)))
+SUM = joint(a=MU, s=lambda a: tfd.Deterministic(2.0 * a), y=lambda s: tfd.Normal(s, tf.ones(3)))
+NESTED = tfd.JointDistributionNamed({"inner": tfd.JointDistributionNamed({"a": MU}), "y": tfd.Sample(MU, 3)})
+
+
+KINDS: Kinds = {
+    "names of data": {
+        "unknown": on(DataError, LINE, "got data for 'yy'", "did you mean 'y'?", data={"yy": Y}),
+        "one too many": on(DataError, LINE, "got data for 'x'", "use the joint's names", data={"y": Y, "x": Y}),
+        "empty": on(DataError, LINE, "nothing is observed", "or data=None", data={}),
+        "without names": on(DataError, LINE, "got a ndarray", "pass data={'y': ...}", data=Y),
+        "a list": on(DataError, LINE, "got a list", "pass data={'y': ...}", data=[1.0, 2.0, 0.0]),
+        "numbers for names": on(DataError, LINE, "got data for 0", "use the joint's names", data={0: Y}),
+        "text": on(DataError, LINE, "got a str", "pass data=", data="data.csv"),
+    },
+    "shapes of data": {
+        "too short": on(DataError, LINE, "got shape [2]", "reshape the data", data={"y": Y[:2]}),
+        "a column": on(DataError, LINE, "got shape [3, 1]", "reshape the data", data={"y": Y[:, None]}),
+        "a number": on(DataError, LINE, "got shape []", "build the joint for this many", data={"y": 1.0}),
+        "a batch of data sets": on(DataError, LINE, "got shape [5, 3]", "reshape", data={"y": np.zeros((5, 3))}),
+        "no data at all": on(DataError, LINE, "got shape [0]", "build the joint", data={"y": []}),
+        "ragged": on(DataError, LINE, "numbers for 'y'", "full rows", data={"y": [[1.0], [1.0, 2.0]]}),
+    },
+    "values of data": {
+        "missing": on(DataError, LINE, "got 1 NaN of 3 values", "drop them", data={"y": [1.0, np.nan, 0.0]}),
+        "None": on(DataError, LINE, "'y'", "one dtype", data={"y": [1.0, None, 0.0]}),
+        "text": on(DataError, LINE, "numbers for 'y'", "pass an array", data={"y": ["a", "b", "c"]}),
+        "infinite": on(DataError, LINE, "finite 'y'; got infinity", "rescale it", data={"y": [1.0, np.inf, 0.0]}),
+        "complex": on(DataError, LINE, "an array of complex128", "one dtype", data={"y": [1j, 0.0, 1.0]}),
+        "too large": on(DataError, LINE, "or an overflow", "rescale it", data={"y": np.array([1e300, 0.0, 1.0])}),
+        "halves for counts": on(DataError, COINS, "'y' in int32", "whole numbers", data={"y": [0.5, 0.0, 1.0]}),
+        "dates": on(
+            DataError, LINE, "datetime64[D]", "one dtype", data={"y": np.array(["2020-01-01"] * 3, "datetime64[D]")}
+        ),
+    },
+    "data that cannot be": {
+        "negative counts": on(
+            DataError, COUNTS, "whole numbers from 0; got -1", "correct the data", data={"y": [-1.0, 2.0, 3.0]}
+        ),
+        "fractions of counts": on(
+            DataError, COUNTS, "whole numbers from 0; got 0.5", "correct the data", data={"y": [0.5, 2.0, 3.0]}
+        ),
+        "coins that show two": on(
+            DataError, COINS, "from 0 to 1; got 2", "that can take these values", data={"y": [0, 1, 2]}
+        ),
+        "negative times": on(
+            TargetValueError, TIMES, "NaN at 64 of 64", "look whether the data", data={"y": [-1.0, 2.0, 3.0]}
+        ),
+        "shares that do not add up": on(
+            TargetValueError, SHARES, "NaN at 63 of 64", "constrain", data={"y": [0.5, 0.2, -0.1]}
+        ),
+    },
+    "discrete latents": {name: discrete(make) for name, make in DISCRETE.items()},
+    "latents without a density": {
+        "deterministic": on(
+            LatentError, SUM, "a Deterministic distribution, which has none", "report it through `derived`"
+        ),
+        "deterministic vector": on(
+            LatentError,
+            joint(v=tfd.VectorDeterministic([1.0, 2.0]), y=tfd.Sample(MU, 3)),
+            "VectorDeterministic",
+            "`derived`",
+        ),
+        "a wrapped one": on(
+            LatentError,
+            joint(v=tfd.Independent(tfd.Deterministic([1.0]), 1), y=tfd.Sample(MU, 3)),
+            "which has none",
+            "`derived`",
+        ),
+        "a point mass among others": on(
+            LatentError,
+            joint(v=tfd.Mixture(tfd.Categorical(probs=[0.5, 0.5]), [MU, tfd.Deterministic(0.0)]), y=tfd.Sample(MU, 3)),
+            "a continuous latent part 'v'",
+            "marginalise 'v' out",
+        ),
+    },
+    "latents to infer": {
+        "nothing left": on(
+            LatentError, LINE, "data for all of", "leave the parts to infer out", data={"y": Y, "mu": 0.0}
+        ),
+        "unnamed": on(LatentError, Coroutine(nameless), "positions [0], besides ['y']", 'name="mu"'),
+        "the same name twice": on(
+            LatentError, Coroutine(twins), "Duplicated distribution name: mu", "a name of its own"
+        ),
+        "unnamed list": on(
+            LatentError,
+            tfd.JointDistributionSequentialAutoBatched([MU, tfd.Normal(0.0, tf.ones(3), name="y")]),
+            "[0]",
+            "name",
+        ),
+        "a joint inside": on(LatentError, NESTED, "a joint with a joint inside", "each under its own name"),
+        "no parts": on(TargetValueError, Coroutine(empty), "StopIteration", "sample it"),
+    },
+    "batches": {
+        "one part": on(
+            TargetShapeError,
+            tfd.JointDistributionNamed({"mu": tfd.Normal(tf.zeros(3), 1.0), "y": lambda mu: tfd.Normal(mu, 1.0)}),
+            "which would mix with the axis of draws",
+            "use the AutoBatched class",
+        ),
+        "of the whole": on(
+            TargetShapeError,
+            tfd.JointDistributionNamedAutoBatched({"mu": tfd.Normal(tf.zeros(3), 1.0), "y": MU}, batch_ndims=1),
+            "batch shapes [3]",
+            "with batch_ndims=0",
+        ),
+        "data along the draws": on(
+            TargetShapeError,
+            tfd.JointDistributionNamed(
+                {"mu": MU, "y": lambda mu: tfd.Independent(tfd.Normal(mu + tf.zeros(64), 1.0), 1)}
+            ),
+            "treats each row on its own",
+            "tfd.Independent",
+            data={"y": np.linspace(-1.0, 1.0, 64)},
+        ),
+        "data across the draws": on(
+            TargetShapeError,
+            tfd.JointDistributionNamed(
+                {"mu": MU, "y": lambda mu: tfd.Independent(tfd.Normal(mu + tf.zeros(3), 1.0), 1)}
+            ),
+            "evaluates many draws at once",
+            "AutoBatched",
+        ),
+    },
+    "precision of a joint": {
+        "two precisions": on(
+            DtypeError,
+            joint(mu=MU, s=tfd.HalfNormal(WIDE), y=lambda mu: tfd.Normal(mu, tf.ones(3))),
+            "one precision",
+            "same dtype",
+        ),
+        "float16": on(
+            DtypeError,
+            joint(
+                mu=tfd.Normal(tf.constant(0.0, tf.float16), 1.0), y=lambda mu: tfd.Normal(mu, tf.ones(3, tf.float16))
+            ),
+            "float32 or float64",
+            "same dtype",
+        ),
+        "data in other precision inside": on(
+            DtypeError,
+            joint(mu=MU, y=lambda mu: tfd.Normal(mu * WIDE, tf.ones(3))),
+            "a log density in one dtype",
+            "dtype of the arguments",
+        ),
+    },
+    "models that do not run": {
+        "exception": on(TargetValueError, Coroutine(breaks), "missing", "sample it"),
+        "Python's if": on(TargetValueError, Coroutine(branching), "OperatorNotAllowedInGraphError", "tf.where"),
+        "shapes": on(TargetValueError, Coroutine(shapes), "loc.shape=(2,), scale.shape=(3,)", "sample it"),
+        "root not marked": on(
+            TargetShapeError, tfd.JointDistributionCoroutine(rootless), "batch shapes {'y': [3]}", "tfd.Independent"
+        ),
+        "no distribution": on(
+            TargetValueError, joint(mu=MU, y=lambda mu: 3.0 * mu), "no attribute 'sample'", "sample it"
+        ),
+        "negative scale": on(
+            TargetValueError,
+            joint(mu=MU, y=lambda mu: tfd.Normal(mu, -tf.ones(3))),
+            "NaN at 64 of 64",
+            "under the model",
+        ),
+        "zero scale": on(
+            TargetValueError,
+            joint(mu=MU, y=lambda mu: tfd.Normal(mu, tf.zeros(3))),
+            "NaN at 64 of 64",
+            "scales of zero",
+        ),
+        "a scale that may be negative": on(
+            SupportError,
+            joint(s=MU, y=lambda s: tfd.Normal(0.0, s * tf.ones(3))),
+            "s must be above 0",
+            "for s (parts by name",
+        ),
+    },
+}
