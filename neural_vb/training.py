@@ -207,6 +207,7 @@ class _Stepper:
         new = new._replace(average=self.adam.average(new))
 
         usable = tf.reduce_all(tf.math.is_finite(new.parameters)) & tf.math.is_finite(found.total)
+        usable &= found.finite > 0.0  # without a draw to learn from the losses would be zero, and look well
         # An infinite second moment would freeze its parameter for ever, without a sign.
         usable &= tf.reduce_all(tf.math.is_finite(new.second_moment))
         kept = TrainingState(*(tf.where(usable, a, b) for a, b in zip(new, state, strict=True)))
