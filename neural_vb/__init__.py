@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from neural_vb.amortized import fit_amortized
     from neural_vb.amortized_posterior import AmortizedPosterior, load_amortized
     from neural_vb.fitting import fit, load
+    from neural_vb.numpy_densities import numpy_log_prob
     from neural_vb.posterior import Posterior
     from neural_vb.training import TrainingConfig
 
@@ -68,6 +69,7 @@ _HOMES = {
     "fit_amortized": "amortized",
     "load": "fitting",
     "load_amortized": "amortized_posterior",
+    "numpy_log_prob": "numpy_densities",
 }
 
 __all__ = [
@@ -110,6 +112,7 @@ __all__ = [
     "load",
     "load_amortized",
     "networks",
+    "numpy_log_prob",
     "plots",
     "ratio_losses",
     "samplers",

@@ -18,8 +18,9 @@ from neural_vb import avb, joints, mixtures
 from neural_vb._text import first_line
 from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
 from neural_vb.avb import Parts
-from neural_vb.errors import ConfigurationError, DataError, EventShapeError, NeuralVBError, StartError
-from neural_vb.targets import JointTarget
+from neural_vb.errors import ConfigurationError, DataError, EventShapeError, NeuralVBError, StartError, UnsupportedError
+from neural_vb.numpy_densities import NumPyLogProb
+from neural_vb.targets import JointTarget, LogProbTarget
 
 tfd = tfp.distributions
 
@@ -87,6 +88,30 @@ def check_size(target: Target) -> None:
             got=f"{target.event_size}",
             fix="give event_shape the shape of one point, without the axes of draws and data; marginalise parts out",
         )
+
+
+def is_numpy(target: Target) -> bool:
+    """Whether the target calls Python for its log density, which XLA cannot.
+
+    Raises:
+        ConfigurationError: it is to be called with one point, of which it takes care itself.
+        UnsupportedError: it is to be called with named parts.
+    """
+    if not isinstance(target, LogProbTarget) or not isinstance(target.log_prob_fn, NumPyLogProb):
+        return False
+    if not target.vectorized:
+        raise ConfigurationError(
+            expected="no `vectorized=False` with numpy_log_prob, which has an option of its own",
+            got="vectorized=False",
+            fix="leave it out: numpy_log_prob(value_and_grad) takes a function of one point",
+        )
+    if target.event_map.names is not None:
+        raise UnsupportedError(
+            expected="one unnamed array with numpy_log_prob",
+            got=f"the parts {list(target.event_map.names)}",
+            fix="pass event_shape as a list, such as [3], and take the array apart inside value_and_grad",
+        )
+    return True
 
 
 def check_data(target: Target) -> None:

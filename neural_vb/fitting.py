@@ -127,6 +127,8 @@ def fit(
         given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
         arguments.check_size(given)
         arguments.check_data(given)
+        if arguments.is_numpy(given):
+            config = replace(config, jit_compile=False)
         points, num_starts, moments, start_notes = _start(given, start, seed)
     call = _call(seed, config, asked, points, moments)
     with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states:

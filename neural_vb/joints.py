@@ -166,8 +166,12 @@ def sample_observables(joint: Any, latents: Mapping[str, Tensor], seed: Seed) ->
     return {name: value for name, value in drawn.items() if name not in latents}
 
 
-def sample_parts(joint: Any, num_draws: int, seed: Seed, *, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def sample_parts(
+    joint: Any, num_draws: int, seed: Seed, *, known: Mapping[str, Tensor], wanted: Sequence[str] | None = None
+) -> dict[str, Tensor]:
     """Ancestral draws of all parts that are not known, [S, *event] each, one part after the other.
+
+    Of these only ``wanted`` ones, if some are named, and what comes before them.
 
     TFP's own ``sample`` gives every row of an AutoBatched joint the same noise when it has known values and a stateless
     seed, loops over the rows when it has none, and draws a part of a plain joint once when no known part feeds it.
@@ -175,7 +179,8 @@ def sample_parts(joint: Any, num_draws: int, seed: Seed, *, known: Mapping[str, 
     names, shapes = part_names(joint), unpack(joint, joint.event_shape)
     values: dict[str, Any] = {name: known.get(name) for name in names}
     seeds = tf.unstack(tfp.random.split_seed(stateless(seed), n=len(names)))
-    for name, part_seed in zip(names, seeds, strict=True):
+    last = max(names.index(name) for name in wanted or names)
+    for name, part_seed in zip(names[: last + 1], seeds, strict=False):
         if values[name] is None:
             structure = pack(joint.dtype, values)
             # The int seed is for draws that are thrown away: only the distribution given its ancestors is used.

@@ -24,13 +24,15 @@ from neural_vb.errors import (
     TargetShapeError,
     TargetValueError,
 )
-from neural_vb.probing import Probe
+from neural_vb.numpy_densities import NumPyLogProb
+from neural_vb.probing import Probe, naming
 
 logger = logging.getLogger(__name__)
 
 NEGLIGIBLE = 1e6  # nats below the best point
 PRECISION_TOLERANCE = 0.01  # nats
 FLOAT32_EPSILON = 6e-8
+MAX_DIFFERENCES = 64  # coordinates whose derivative is compared with differences
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,11 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
         PrecisionWarning: float32 is too coarse and float64 is not accepted.
     """
     points = np.asarray(points, np.float64)
+    slow = getattr(target, "log_prob_fn", None)
+    if isinstance(slow, NumPyLogProb):
+        # Directly, for TensorFlow would put what is raised inside into words of its own.
+        with naming():
+            slow.rows(np.asarray(target.constrain(tf.constant(points[:2], target.dtype)), np.float64))
     chosen, precise, notes = _in_best_precision(target, points)
     near = _near(points)
     labels = tuple(getattr(target, "labels", None) or (f"coordinate {i}" for i in range(points.shape[1])))
@@ -90,6 +97,8 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     overflows = int((np.isfinite(exact) & ~np.isfinite(values)).sum())
     if overflows:
         notes.append(f"log p overflows in {chosen.target.dtype.name} at {overflows} points; such points are skipped.")
+    if isinstance(slow, NumPyLogProb):
+        _check_differences(precise, points, labels)
     notes += _check_gradients(chosen, points, values, gradients, near, labels)
     _check_tails(precise, points, labels, seed)
     for note in notes:
@@ -291,6 +300,38 @@ def _check_gradients(
             f"the gradient is not finite at {count} points far from the start or from its values; they are skipped."
         ]
     return []
+
+
+def _check_differences(probe: Probe, points: Array, labels: tuple[str, ...]) -> None:
+    """A gradient from outside TensorFlow must agree with central differences, at one of three step sizes."""
+    values, gradients = probe(points)
+    finite = np.flatnonzero(np.isfinite(values) & np.isfinite(gradients).all(1))
+    if not len(finite):
+        return
+    chosen = finite[np.argsort(-values[finite])][[len(finite) // 8, len(finite) // 4, len(finite) // 2]]
+    axes = np.eye(points.shape[1])[:MAX_DIFFERENCES]
+    found, gaps, noise = [], [], []
+    for step in (1e-2, 1e-4, 1e-6):
+        moved = step * np.maximum(np.abs(points[chosen]), 1.0)[:, : len(axes), np.newaxis] * axes
+        base = points[chosen][:, np.newaxis]
+        ends = [probe.values((base + sign * moved).reshape(-1, points.shape[1])) for sign in (1.0, -1.0)]
+        length = 2.0 * np.abs(moved).sum(-1)
+        found.append((ends[0] - ends[1]).reshape(length.shape) / length)
+        noise.append(1e-12 * np.abs(ends).max() / length)
+        gaps.append(np.abs(found[-1] - gradients[chosen][:, : len(axes)]) - noise[-1])
+    given, gap = gradients[chosen][:, : len(axes)], np.array(gaps)
+    size = np.abs(given) + np.abs(found)
+    wrong = (~(gap < 1e-2 * size + 1e-6)).all(0)  # at every step size
+    if (wrong.sum(0) < 2).all():  # one point may sit on a kink
+        return
+    i = int(np.argmax(wrong.sum(0)))
+    row = int(np.argmax(wrong[:, i]))
+    raise GradientError(
+        expected="a gradient that agrees with differences of log p",
+        got=f"{given[row, i]:.6g} for {labels[i]}, where log p changes by {found[1][row, i]:.6g} for each unit",
+        fix="let value_and_grad return the gradient of the same number that it returns as log p: same sign, same "
+        "parameters, in the same coordinates and order",
+    )
 
 
 def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: Seed) -> None:

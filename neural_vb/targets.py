@@ -284,7 +284,8 @@ class JointTarget:
 
     def starting_points(self, num_points: int, seed: Seed) -> Tensor:
         """Unconstrained draws from the prior, [n, D]; a coordinate on the edge of its support becomes 0."""
-        z = self.unconstrain(self.prior_sample(num_points, seed)[0])
+        wanted = self.latent_names
+        z = self.unconstrain(joints.sample_parts(self.joint, num_points, seed, known={}, wanted=wanted))
         return tf.where(tf.math.is_finite(z), z, tf.zeros_like(z))
 
     def _latents(self, draws: Mapping[str, Any]) -> dict[str, Tensor]:

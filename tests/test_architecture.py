@@ -32,6 +32,7 @@ FLOORS = {
     "joints": 1,
     "mixtures": 1,
     "networks": 1,
+    "numpy_densities": 1,
     "optimiser": 1,
     "progress": 1,
     "provenance": 1,

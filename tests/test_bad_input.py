@@ -9,13 +9,14 @@ from typing import Any
 import bad_arguments
 import bad_densities
 import bad_joints
+import bad_parts
 import pytest
 from bad_input import Row
 
 from neural_vb import errors
 from neural_vb.errors import NeuralVBError
 
-TABLES = (bad_densities.KINDS, bad_arguments.KINDS, bad_joints.KINDS)
+TABLES = (bad_densities.KINDS, bad_arguments.KINDS, bad_parts.KINDS, bad_joints.KINDS)
 ROWS = {f"{kind} - {name}": row for table in TABLES for kind, rows in table.items() for name, row in rows.items()}
 
 
@@ -25,7 +26,7 @@ def must_not_train(step: int, metrics: Any) -> bool:
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ROWS.items()])
 def test_bad_input_gets_a_named_error_with_its_fix_before_training(row: Row) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(NeuralVBError) as caught, warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.NeuralVBWarning)
         row.call(must_not_train)
@@ -33,7 +34,7 @@ def test_bad_input_gets_a_named_error_with_its_fix_before_training(row: Row) -> 
     assert type(error) is row.error, error
     assert row.found and row.found in f"Expected {error.expected}; got {error.got}", error
     assert row.fix and row.fix in error.fix, error
-    assert time.monotonic() - start < 10.0
+    assert time.process_time() - start < 10.0
 
 
 def test_there_are_many_kinds_of_bad_input_and_no_row_comes_twice() -> None:
