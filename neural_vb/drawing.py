@@ -130,3 +130,11 @@ def notes(figure: Any, texts: list[str]) -> None:
     if text:
         lines = textwrap.wrap(text, int(16.5 * figure.get_figwidth()))
         figure.supxlabel("\n".join(lines), fontsize=7.5, color="#555555")
+
+
+def add_note(figure: Any, text: str) -> Any:
+    """The figure, with one more text in its small print."""
+    if text:
+        before = figure.get_supxlabel()
+        notes(figure, [before.replace("\n", " "), text.replace("_", " ")])
+    return figure

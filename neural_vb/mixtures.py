@@ -111,6 +111,8 @@ class Stream(enum.IntEnum):
     POPULATION = 7
     GAUSSIAN = 8
     MOVES = 9
+    CHECK = 10
+    WEIGHTS = 11
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import _checks, checkpoints, inference_data, plots
+from neural_vb import _checks, checkpoints, drawing, inference_data, plots
 from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, Tensor
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
-from neural_vb.diagnostics import summaries
+from neural_vb.diagnostics import refinement, summaries
+from neural_vb.diagnostics.evidence import Evidence
+from neural_vb.diagnostics.polishing import BUDGET
+from neural_vb.diagnostics.verdict import Examiner
 from neural_vb.draws import UNNAMED
 from neural_vb.errors import DataError, UnsupportedError
 from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.history import History
+from neural_vb.verdicts import Verdict
 from neural_vb.whitening import WhitenedTarget
 
 SUMMARY_DRAWS = 32_768
@@ -42,6 +46,7 @@ class Posterior:
         derived: draws -> named derived quantities, or None.
         notes: what the checks before training had to say.
         versions: library versions, device and compilation mode of the fit.
+        verdict: the last one that :meth:`check` came to, or None; it is not saved.
     """
 
     parts: Parts
@@ -53,6 +58,7 @@ class Posterior:
     derived: Derived | None = None
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = field(default=None, repr=False)
 
     @property
     def target(self) -> Target:
@@ -139,6 +145,66 @@ class Posterior:
         with quiet_tracing():
             return self._evaluation.elbo(SUMMARY_DRAWS, self.seed)
 
+    @cached_property
+    def _examiner(self) -> Examiner:
+        return Examiner(self._evaluation, self.status)
+
+    @quiet_tracing()
+    def check(self, seed: int = 0, *, budget: int = BUDGET, calibration: Any = None) -> Verdict:
+        """Look for what may be wrong with the draws; tables, exports and figures show what came of it from then on.
+
+        Args:
+            seed: of the checks. The same seed gives the same verdict.
+            budget: most Hamiltonian transitions of a chain; 8,192 chains take at least 8.
+            calibration: what ``diagnostics.sbc`` returned, if it was run.
+
+        Raises:
+            ConfigurationError: ``seed`` or ``budget`` is not a whole number in range.
+        """
+        budget = _checks.whole("budget", budget)
+        verdict = self._examiner.check(self.elbo, _checks.seed(seed), budget, calibration)
+        object.__setattr__(self, "verdict", verdict)
+        return verdict
+
+    @quiet_tracing()
+    def log_evidence(self, seed: int = 0) -> Evidence:
+        """log Z, nats, by importance weights of the contrast's draws, with standard error and k-hat.
+
+        Beyond a k-hat of .7 neither is to be relied upon; modes that the sampler misses are missing here too.
+        """
+        return self._examiner.log_evidence(_checks.seed(seed))
+
+    @quiet_tracing()
+    def refine(
+        self, num_transitions: int = refinement.NUM_TRANSITIONS, seed: int = 0, *, num_draws: int = 8_192
+    ) -> refinement.RefinedDraws:
+        """Draws that each begin a Hamiltonian chain, which leaves the exact posterior as it is.
+
+        What is left of the sampler's errors fades with the transitions, but for the weights of modes that chains do
+        not cross between.
+
+        Args:
+            num_transitions: of each chain, some nine gradients each.
+            seed: of draws and transitions.
+            num_draws: S.
+
+        Raises:
+            ConfigurationError: one of them is not a whole number in range.
+        """
+        num_transitions, seed = _checks.whole("num_transitions", num_transitions), _checks.seed(seed)
+        z, found = self._examiner.refine(_checks.whole("num_draws", num_draws), num_transitions, seed)
+        return refinement.RefinedDraws(
+            self._constrain(tf.constant(z)),
+            z,
+            num_transitions,
+            found.acceptance,
+            float(np.abs(found.drift).max()),
+            float(found.nested_r_hat.max()),
+            seed,
+            inference_data.to_arviz,
+            self._attributes(),
+        )
+
     def summary(
         self, num_draws: int = SUMMARY_DRAWS, *, seed: int = 0, quantiles: Sequence[float] | None = None
     ) -> Any:
@@ -153,7 +219,7 @@ class Posterior:
             f"ELBO: {self.elbo} nats (estimate, not a bound)",
             *(f"Note: {note}" for note in self.notes),
             *([f"Advice: {self.status.advice}"] if self.status.advice else []),
-            "Accuracy: not assessed; independent draws are no evidence of it",
+            "Accuracy: not assessed; run posterior.check()" if self.verdict is None else str(self.verdict),
             "",
             str(self.summary()),
         ]
@@ -253,20 +319,24 @@ class Posterior:
             "training_status": self.status.reason,
             "training_steps": int(self.history.step[-1]) if len(self.history.step) else 0,
             "seed": self.seed,
+            **(self.verdict.attributes() if self.verdict else {}),
             **self.versions,
         }
 
     def plot_training(self) -> Any:
         """ELBO, critic accuracy and gradient norms over training; a matplotlib Figure."""
-        return plots.plot_training(self.history)
+        return drawing.add_note(plots.plot_training(self.history), self._said())
 
     def plot_pair(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
         """Pairs of variables; options of :func:`neural_vb.plots.plot_pair`. A matplotlib Figure."""
-        return plots.plot_pair(self.sample(num_draws, seed=seed), **options)
+        return drawing.add_note(plots.plot_pair(self.sample(num_draws, seed=seed), **options), self._said())
 
     def plot_marginals(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
         """Marginal densities; options of :func:`neural_vb.plots.plot_marginals`. A matplotlib Figure."""
-        return plots.plot_marginals(self.sample(num_draws, seed=seed), **options)
+        return drawing.add_note(plots.plot_marginals(self.sample(num_draws, seed=seed), **options), self._said())
+
+    def _said(self) -> str:
+        return "" if self.verdict is None else f"checks: {self.verdict.line}"
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the posterior to a folder, whole or not at all. The target itself is not written.

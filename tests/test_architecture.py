@@ -21,6 +21,7 @@ FLOORS = {
     "_types": 0,
     "_version": 0,
     "errors": 0,
+    "verdicts": 0,
     "_demo_targets": 1,
     "atomic": 1,
     "bijectors": 1,

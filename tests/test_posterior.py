@@ -214,7 +214,7 @@ def test_print_tells_status_elbo_notes_and_the_table(named_posterior: nvb.Poster
     assert lines[2] == f"ELBO: {posterior.elbo} nats (estimate, not a bound)"
     assert "Note: something to know." in lines
     assert (f"Advice: {posterior.status.advice}" in lines) is bool(posterior.status.advice)
-    assert "Accuracy: not assessed; independent draws are no evidence of it" in lines
+    assert "Accuracy: not assessed; run posterior.check()" in lines
     assert str(posterior.summary()) in text
     assert not [word for word in ("r_hat", "rhat", "R-hat", "ess", "converged", "valid") if f" {word}" in text]
     assert len(repr(posterior)) < 2_000  # no arrays

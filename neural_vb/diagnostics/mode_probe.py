@@ -1,0 +1,123 @@
+"""Chains from elsewhere: do they end where the draws have not been, at points that are as probable as the draws?
+
+An end is *outside* when its nearest neighbour among the draws is farther than that of all but one in a thousand draws,
+and *probable* when its log density is above that of the least probable hundredth of the draws. Draws of the target
+itself are both once in some thousands.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import binom
+
+from neural_vb._types import Array
+from neural_vb.diagnostics.chains import NUM_TUNING, WIDTH, Chains, Kernel
+from neural_vb.verdicts import FAIL, INCONCLUSIVE, NO_PROBLEM, Finding
+
+NUM_TRANSITIONS = 24
+SPREADS = (2.0, 4.0, 8.0)  # sds of over-dispersed starts, in those of the draws
+RARE = 0.001
+IMPROBABLE = 0.01
+SIGNIFICANT = 1e-6
+SIGHTED = 10  # dimensions up to which a clean result says something
+ARRIVED = 0.2  # least share of chains that come to where log p is as large as among the draws
+NUM_NEIGHBOURS = 8_192
+
+
+class Outside(NamedTuple):
+    """Ends of chains against draws.
+
+    Attributes:
+        missed: [M], ends that are outside and probable.
+        probable: [M], ends that are probable.
+        expected: the largest number of missed ends that chance would leave, at one in a million.
+    """
+
+    missed: Array
+    probable: Array
+    expected: int
+
+
+def starts(u: Array, others: Array, *, num: int, seed: Any) -> Array:
+    """Where to begin, [num, D]: around the draws u [S, D] at several times their spread, and at other points [M, D].
+
+    The other points, such as draws of the prior, make up half of them.
+    """
+    rng = np.random.default_rng(seed)
+    factor = np.linalg.cholesky(np.atleast_2d(np.cov(u.T)) + 1e-9 * np.eye(u.shape[1]))
+    spread = np.resize(SPREADS, num)[:, np.newaxis]
+    points = u.mean(0) + spread * (rng.standard_normal((num, u.shape[1])) @ factor.T)
+    if len(others):
+        points[::2] = others[np.arange(len(points[::2])) % len(others)]
+    return points
+
+
+def outside(ends: Array, log_p: Array, draws: Array, log_p_draws: Array) -> Outside:
+    """Which ends [M, D] of chains lie where the draws [S, D] have not been.
+
+    Args:
+        ends: of chains, in coordinates in which the draws are about standard.
+        log_p: [M], at the ends.
+        draws: half of them are neighbours, the other half tell how near neighbours are.
+        log_p_draws: [S].
+    """
+    neighbours, others = draws[: len(draws) // 2], draws[len(draws) // 2 :]
+    far = np.quantile(_nearest(others, neighbours), 1.0 - RARE)
+    probable = log_p >= np.quantile(log_p_draws[np.isfinite(log_p_draws)], IMPROBABLE)
+    missed = probable & (_nearest(ends, neighbours) > far)
+    # The quantile has an error of its own: twice the rate.
+    return Outside(missed, probable, int(binom.isf(SIGNIFICANT, len(ends), 2.0 * RARE)))
+
+
+def _nearest(points: Array, neighbours: Array) -> Array:
+    """Distance of the nearest neighbour, [M]."""
+    points, neighbours = np.asarray(points, np.float32), np.asarray(neighbours, np.float32)
+    lengths = (neighbours**2).sum(1)
+    squares = [
+        (lengths - 2.0 * piece @ neighbours.T).min(1) + (piece**2).sum(1)
+        for piece in np.array_split(points, max(len(points) // 512, 1))
+    ]
+    return np.sqrt(np.maximum(np.concatenate(squares), 0.0))
+
+
+def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: int = 0) -> Finding:
+    """Chains from over-dispersed points, and from ``others``, against the draws.
+
+    Args:
+        chains: of the target.
+        u: [S, D], whitened draws.
+        tuned: coordinates and tuning draws.
+        others: [M, D], further starts, whitened; may be empty.
+        seed: of starts and transitions.
+    """
+    size = u.shape[1]
+    u = u[: 2 * NUM_NEIGHBOURS]
+    begin = starts(u, others, num=WIDTH, seed=[seed, 2])
+    # Tuning chains begin where the others do too: a step that is right at the mode may be wrong further out.
+    mixed = tuned.tuning.copy()
+    mixed[::2, 0] = begin[1 : NUM_TUNING + 1 : 2].astype(np.float32)
+    ends = chains.run(begin, Kernel(mixed, tuned.coordinates), num_transitions=NUM_TRANSITIONS, seed=[seed, 7_919])
+    log_p, _ = chains.look(u)
+    mean, factor = (np.asarray(part)[0] for part in tuned.coordinates)
+    standard = lambda u: np.linalg.solve(factor, (u - mean).T).T  # noqa: E731
+    found = outside(standard(ends.u), ends.log_prob, standard(u), log_p)
+    missed, arrived = int(found.missed.sum()), float(found.probable.mean())
+    evidence = {"chains": len(begin), "arrived": arrived, "ended outside": missed, "by chance at most": found.expected}
+    seen = {"share of starts a mode attracts": (found.expected + 1) / max(found.probable.sum(), 1)}
+    if missed > found.expected:
+        centre = chains.target.whitening.to_z(ends.u[found.missed]).numpy()
+        where = ", ".join(f"{value:.3g}" for value in np.median(centre, 0)[:4])
+        more = ", …" if size > 4 else ""
+        text = (
+            f"{missed} chains from elsewhere ended where no draw is, as probable as the draws, around ({where}{more})"
+        )
+        return Finding(FAIL, text, evidence, seen, "fit again with start= near there, or another seed")
+    if size > SIGHTED:
+        text = f"nothing found, which says little in {size} dimensions"
+        return Finding(INCONCLUSIVE, text, evidence, seen, "compare fits of several seeds")
+    if arrived < ARRIVED:
+        text = "too few chains from elsewhere came to where log p is as large as among the draws"
+        return Finding(INCONCLUSIVE, text, evidence, seen, "compare fits of several seeds")
+    return Finding(NO_PROBLEM, "chains from elsewhere end among the draws", evidence, seen)

@@ -1,0 +1,115 @@
+"""Draws corrected by transitions that leave the target as it is: exact in the limit, and honest about how far off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from neural_vb._types import Array, Draws
+from neural_vb.diagnostics.chains import WIDTH, Chains, kernel
+
+NUM_TRANSITIONS = 50
+NUM_SUPERCHAINS = 64
+METHOD = (
+    "implicit posterior, each draw followed by {} Hamiltonian transitions; draws come from separate chains, "
+    "exact only as the number of transitions grows"
+)
+
+
+class Refined(NamedTuple):
+    """Ends of chains in whitened coordinates.
+
+    Attributes:
+        u: [S, D].
+        acceptance: mean over chains and transitions.
+        drift: [D], how far means moved, in sds of the ends.
+        nested_r_hat: [D]; see :func:`nested_r_hat`.
+    """
+
+    u: Array
+    acceptance: float
+    drift: Array
+    nested_r_hat: Array
+
+
+def nested_r_hat(ends: Array) -> Array:
+    """sqrt(1 + B / W) over superchains, whose chains all began at one point (Margossian et al., arXiv 2110.13017).
+
+    B is the variance between means of superchains, W that between chains inside one. With M chains in each, chains
+    that have forgotten where they began have about 1 + 1 / (2 M), and chains that have not have more.
+
+    Args:
+        ends: [K, M, D], K superchains of M chains each, M > 1.
+    """
+    between = ends.mean(1).var(0, ddof=1)
+    within = ends.var(1, ddof=1).mean(0)
+    return np.sqrt(1.0 + between / (within + 1e-300))
+
+
+def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int, seed: int) -> Refined:
+    """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
+
+    Drift and nested R-hat are in the target's unconstrained coordinates; R-hat comes from chains of its own, 64 groups
+    of 32 that begin at one draw each.
+    """
+    to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
+    tuned = kernel(tuning)
+    found = chains.run(u, tuned, num_transitions=num_transitions, seed=[seed, 11])
+    copies = WIDTH // NUM_SUPERCHAINS
+    groups = np.repeat(u[np.arange(NUM_SUPERCHAINS) % len(u)], copies, axis=0)
+    spread = chains.run(groups, tuned, num_transitions=num_transitions, seed=[seed, 12])
+    before, after = to_z(u), to_z(found.u)
+    drift = (after.mean(0) - before.mean(0)) / (after.std(0) + 1e-300)
+    superchains = to_z(spread.u).reshape(NUM_SUPERCHAINS, copies, -1)
+    return Refined(found.u, found.acceptance, drift, nested_r_hat(superchains))
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedDraws:
+    """Draws of a posterior, corrected.
+
+    Attributes:
+        draws: in the user's names, [S, *event] each.
+        unconstrained: the same, z [S, D].
+        num_transitions: of each chain.
+        acceptance: mean over chains and transitions; some .8 is aimed at.
+        drift: largest move of a mean of an unconstrained coordinate, in sds. What is still to come is unknown; with a
+            nested R-hat near one it is little.
+        nested_r_hat: the largest of unconstrained coordinates: about 1.016 when chains forget where they began. It
+            sees nothing of modes that chains do not cross between.
+        seed: of the transitions.
+    """
+
+    draws: Draws
+    unconstrained: Array = field(repr=False)
+    num_transitions: int
+    acceptance: float
+    drift: float
+    nested_r_hat: float
+    seed: int
+    export: Callable[..., Any] = field(repr=False)
+    attributes: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    def to_arviz(
+        self, *, coords: Mapping[str, Any] | None = None, dims: Mapping[str, Sequence[str] | str] | None = None
+    ) -> Any:
+        """As ArviZ data, one chain of draws, with what was done to them in the attributes."""
+        groups = {"posterior": self.draws, "unconstrained_posterior": {"z_unconstrained": self.unconstrained}}
+        told = {
+            "sampling_method": METHOD.format(self.num_transitions),
+            "num_transitions": self.num_transitions,
+            "acceptance": self.acceptance,
+            "largest_drift_in_sds": self.drift,
+            "largest_nested_r_hat": self.nested_r_hat,
+            "refinement_seed": self.seed,
+        }
+        return self.export(groups, coords=coords, dims=dims, attributes={**self.attributes, **told})
+
+    def __str__(self) -> str:
+        return (
+            f"Draws after {self.num_transitions} transitions: acceptance {self.acceptance:.2g}, largest drift of a "
+            f"mean {self.drift:.2g} sd, nested R-hat at most {self.nested_r_hat:.3f}"
+        )

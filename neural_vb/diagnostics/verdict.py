@@ -1,0 +1,276 @@
+"""All checks of one fit, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb._types import Array, Parameters, Status, Tensor
+from neural_vb.avb import contrast_density, critic_logits
+from neural_vb.compilation import Compiled
+from neural_vb.diagnostics import critic_checks, kernels
+from neural_vb.diagnostics.calibration import Calibration
+from neural_vb.diagnostics.chains import Chains, kernel
+from neural_vb.diagnostics.evidence import NUM_DRAWS as NUM_WEIGHTS
+from neural_vb.diagnostics.evidence import Evidence, evidence
+from neural_vb.diagnostics.mode_probe import mode_probe
+from neural_vb.diagnostics.polishing import BUDGET, NUM_CHAINS, Polishing, local_fit
+from neural_vb.diagnostics.refinement import Refined, refine
+from neural_vb.diagnostics.stein import stein_identities
+from neural_vb.evaluation import Estimate, Evaluation
+from neural_vb.mixtures import Stream, fold_in
+from neural_vb.optima import dispersed_points
+from neural_vb.verdicts import DEFAULT, FAIL, INCONCLUSIVE, NO_PROBLEM, NOT_ASSESSED, Finding, Tolerances, Verdict
+
+NUM_DRAWS = 65_536
+NUM_JUDGED = 16_384  # draws of q, and of r, on which the critic is judged
+SLICE = 8_192
+KERNEL_SIZE = 10  # dimensions up to which kernel tests have power
+SURE = 3.0  # standard errors
+RANDOM = 0.01  # p-value below which ranks of simulated truths are not uniform
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Draws of the contrast r and of q, with what is known at them; [S] each.
+
+    Attributes:
+        gaps: log p - log r, the target's offset taken off, at draws of r.
+        judge: from u [S, D] to log r and T.
+        draws: of r, [S, D].
+        offset: to be added to differences, nats.
+    """
+
+    gaps: Array
+    judge: Callable[[Array], tuple[Array, Array]]
+    draws: Array
+    offset: float
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A fit under examination. Only chains and draws are needed.
+
+    Attributes:
+        chains: of the target, compiled once for all subjects that share it.
+        draw: (S, seed) -> whitened draws u [S, D].
+        contrast: (S, seed) -> draws of r and its weights, or None.
+        elbo: the ELBO estimate, or None.
+        status: how training ended, or None.
+        points: [M, D], whitened points of a prior to begin chains at; may be empty.
+    """
+
+    chains: Chains
+    draw: Callable[[int, int], Array]
+    contrast: Callable[[int, int], Judged] | None = None
+    elbo: Estimate | None = None
+    status: Status | None = None
+    points: Array | None = None
+
+
+def assess(
+    subject: Subject,
+    *,
+    seed: int = 0,
+    budget: int = BUDGET,
+    tolerances: Tolerances = DEFAULT,
+    calibration: Calibration | None = None,
+) -> Verdict:
+    """All checks; the same seed gives the same verdict.
+
+    Args:
+        subject: the fit.
+        seed: of draws, transitions and resampling.
+        budget: most Hamiltonian transitions of a chain.
+        tolerances: errors that do not matter.
+        calibration: of simulated truths, where it was measured.
+    """
+    u = subject.draw(NUM_DRAWS, seed)
+    polished = local_fit(subject.chains, u, tolerances=tolerances, budget=budget, seed=seed)
+    points = np.zeros((0, u.shape[1])) if subject.points is None else subject.points
+    coverage = mode_probe(subject.chains, u[NUM_CHAINS:], kernel(u[NUM_CHAINS:]), points, seed=seed)
+    local = _in_view_of(coverage, _with_kernels(subject, polished, u, seed))
+    return Verdict(
+        _optimisation(subject, u[:NUM_CHAINS], tolerances, seed),
+        local,
+        coverage,
+        _elbo_trust(subject, polished, u, tolerances, seed),
+        _calibration(calibration),
+        seed,
+    )
+
+
+def _in_view_of(coverage: Finding, local: Finding) -> Finding:
+    """Draws that agree with the target around them are no good draws when there is more of it elsewhere."""
+    if coverage.state == FAIL and local.state == NO_PROBLEM:
+        text = "the draws agree with the target around them, but there is more of it elsewhere"
+        return replace(local, state=INCONCLUSIVE, message=text)
+    return local
+
+
+def _with_kernels(subject: Subject, polished: Polishing, u: Array, seed: int) -> Finding:
+    """The p-values of kernel tests beside the evidence: they tell of any error, so that they decide nothing here."""
+    if u.shape[1] > KERNEL_SIZE:
+        return polished.finding
+    num = kernels.LARGEST
+    mean, scale = u.mean(0), np.linalg.cholesky(np.atleast_2d(np.cov(u.T)) + 1e-9 * np.eye(u.shape[1]))
+    standard = lambda u: np.linalg.solve(scale, (u - mean).T).T  # noqa: E731
+    _, scores = subject.chains.look(u[:num])
+    stein = kernels.stein_discrepancy(standard(u[:num]), scores @ scale, seed=seed)
+    moved = kernels.mean_discrepancy(standard(polished.after), standard(u[NUM_CHAINS:]), seed=seed)
+    told = {"kernel Stein p": stein.pvalue, "mean discrepancy p": moved.pvalue}
+    return replace(polished.finding, evidence={**polished.finding.evidence, **told})
+
+
+def _optimisation(subject: Subject, u: Array, tolerances: Tolerances, seed: int) -> Finding:
+    _, scores = subject.chains.look(u)
+    effects = stein_identities(u, scores, tolerances=tolerances, seed=seed)
+    evidence: dict[str, Any] = {f"largest {kind} identity": value for kind, value in effects.largest().items()}
+    seen = effects.smallest_effect()
+    status = subject.status
+    if status is not None:
+        evidence["training"] = status.reason
+    if status is not None and status.reason == "non_finite":
+        return Finding(FAIL, status.message, evidence, seen, status.advice)
+    if effects.state == FAIL:
+        text = f"the mean score does not vanish where it should: {effects.names[effects.worst]}"
+        return Finding(FAIL, text, evidence, seen, "more steps, or another start")
+    if status is not None and status.reason not in ("met", "plateau"):
+        return Finding(INCONCLUSIVE, status.message, evidence, seen, status.advice)
+    if effects.state == NO_PROBLEM:
+        return Finding(NO_PROBLEM, "Stein's identities hold, as at any stationary point, good or bad", evidence, seen)
+    return Finding(INCONCLUSIVE, "scores scatter too much for Stein's identities to tell", evidence, seen)
+
+
+def _elbo_trust(subject: Subject, polished: Polishing, u: Array, tolerances: Tolerances, seed: int) -> Finding:
+    if subject.contrast is None or subject.elbo is None:
+        return Finding(NOT_ASSESSED, "no contrast and critic")
+    judged = subject.contrast(NUM_WEIGHTS, seed)
+    found = evidence(judged.gaps + judged.offset)
+    own = u[NUM_CHAINS : NUM_CHAINS + NUM_JUDGED]
+    (log_r, t_q), (_, t_r) = judged.judge(own), judged.judge(judged.draws[:NUM_JUDGED])
+    gaps = subject.chains.look(own)[0] - log_r, judged.gaps[:NUM_JUDGED]
+    report = critic_checks.critic_report(own, judged.draws[:NUM_JUDGED], t_q, t_r, gaps=gaps)
+    upper = polished.log_prob.astype(np.float64) - judged.judge(polished.after)[0] + judged.offset
+    excess = subject.elbo.value - found.value
+    told = {
+        "elbo": subject.elbo.value,
+        "log evidence": found.value,
+        "standard error": found.standard_error,
+        "k-hat": found.pareto_k,
+        "lower bound": found.lower_bound,
+        "upper bound, with refined draws": float(upper[np.isfinite(upper)].mean()) if len(upper) else np.inf,
+        "critic accuracy": report.accuracy,
+        "critic slope": report.slope,
+        "critic calibration error": report.calibration_error,
+        "refit gains": report.gain,
+        "refit changes the ELBO by": report.elbo_change,
+    }
+    error = report.elbo_change_error
+    seen = {"ELBO, nats": tolerances.elbo + SURE * error}
+    if abs(report.elbo_change) - SURE * error > tolerances.elbo:
+        text = f"a refitted critic moves the ELBO by {report.elbo_change:+.2g} nats"
+        return Finding(FAIL, text, told, seen, "do not use the ELBO; posterior.log_evidence() has a k-hat")
+    spread = float(np.hypot(found.standard_error, subject.elbo.standard_error))
+    if found.usable and excess - SURE * spread > tolerances.elbo:
+        text = f"the ELBO estimate is {excess:.2g} nats above the evidence, which it may not be"
+        return Finding(FAIL, text, told, seen, "do not use the ELBO; use posterior.log_evidence()")
+    if not found.usable:
+        return Finding(INCONCLUSIVE, "the contrast's weights have a heavy tail", told, seen, "a larger contrast")
+    if abs(report.elbo_change) + SURE * error < tolerances.elbo and excess + SURE * spread < tolerances.elbo:
+        return Finding(NO_PROBLEM, "a refitted critic says the same, and the evidence is not exceeded", told, seen)
+    return Finding(INCONCLUSIVE, "errors of the estimate may be larger than the tolerance", told, seen)
+
+
+def _calibration(calibration: Calibration | None) -> Finding:
+    if calibration is None:
+        advice = "nvb.diagnostics.sbc ranks simulated truths, for joint distributions; pass what it returns"
+        return Finding(NOT_ASSESSED, "one data set says nothing of calibration", advice=advice)
+    told = {"p-value": calibration.pvalue, "simulations": calibration.num_simulations}
+    if calibration.pvalue < RANDOM:
+        return Finding(FAIL, "ranks of simulated truths are not uniform", told)
+    return Finding(NO_PROBLEM, "ranks of simulated truths look uniform", told)
+
+
+@dataclass(frozen=True, eq=False)
+class Examiner:
+    """The checks of a trained sampler; what they compile is kept.
+
+    Attributes:
+        evaluation: the sampler and its target.
+        status: how its training ended.
+    """
+
+    evaluation: Evaluation
+    status: Status
+
+    @cached_property
+    def chains(self) -> Chains:
+        """Transitions under the target with its own scores: a bound on them would be taken for each draw's share."""
+        return Chains(replace(self.evaluation.target, max_score=np.inf), self.evaluation.jit_compile)
+
+    def draw(self, num_draws: int, seed: int) -> Array:
+        """Whitened draws u [S, D] that no other purpose has seen."""
+        z = np.concatenate([piece.numpy() for piece in self.evaluation.draws(num_draws, seed, Stream.CHECK)])
+        return self.evaluation.target.whitening.to_u(z)
+
+    def contrast(self, num_draws: int, seed: int) -> Judged:
+        """Draws of r, and their weights."""
+        parameters, pieces = self.evaluation.parameters, []
+        for index in range(-(-num_draws // SLICE)):
+            pieces.append([part.numpy() for part in self._weigh(parameters, fold_in([seed, index], Stream.WEIGHTS))])
+        u, gaps = (np.concatenate(part)[:num_draws] for part in zip(*pieces, strict=True))
+        return Judged(gaps.astype(np.float64), self._judge_all, u, self.chains.target.offset)
+
+    def _judge_all(self, u: Array) -> tuple[Array, Array]:
+        log_r, logits = self._judge(self.evaluation.parameters, tf.constant(u, tf.float32))
+        return log_r.numpy().astype(np.float64), logits.numpy().astype(np.float64)
+
+    @cached_property
+    def _weigh(self) -> Compiled:
+        def weigh(parameters: Parameters, seed: Tensor) -> tuple[Tensor, Tensor]:
+            density = contrast_density(self.evaluation.parts, parameters, None)
+            u = density.sample(SLICE, seed)
+            return u[:, 0], (self.chains.target.log_prob(u) - density.log_prob(u))[:, 0]
+
+        return Compiled(weigh, jit_compile=False)
+
+    @cached_property
+    def _judge(self) -> Compiled:
+        def judge(parameters: Parameters, u: Tensor) -> tuple[Tensor, Tensor]:
+            u, parts = u[:, tf.newaxis], self.evaluation.parts
+            density = contrast_density(parts, parameters, None)
+            logits = critic_logits(parts, parameters["critic"], density, u, None)
+            return density.log_prob(u)[:, 0], logits[:, 0]
+
+        return Compiled(judge, jit_compile=False)
+
+    def points(self, num: int, seed: int) -> Array:
+        """Draws of the prior where there is one, and points at many scales, whitened: [num, D]."""
+        target = self.evaluation.target
+        z = dispersed_points(target.event_size, num, seed=seed)
+        prior = getattr(target.target, "starting_points", None)
+        if prior is not None:
+            z[::2] = np.asarray(prior(len(z[::2]), seed))
+        return target.whitening.to_u(z)
+
+    def check(self, elbo: Estimate, seed: int, budget: int, calibration: Any = None) -> Verdict:
+        """The verdict."""
+        subject = Subject(self.chains, self.draw, self.contrast, elbo, self.status, self.points(512, seed))
+        return assess(subject, seed=seed, budget=budget, calibration=calibration)
+
+    def log_evidence(self, seed: int) -> Evidence:
+        """log Z by the contrast's weights."""
+        judged = self.contrast(NUM_WEIGHTS, seed)
+        return evidence(judged.gaps + judged.offset)
+
+    def refine(self, num_draws: int, num_transitions: int, seed: int) -> tuple[Array, Refined]:
+        """Corrected draws z [S, D], and how they came about."""
+        u = self.draw(num_draws + NUM_CHAINS, seed)
+        found = refine(self.chains, u[:num_draws], u[num_draws:], num_transitions=num_transitions, seed=seed)
+        return self.evaluation.target.whitening.to_z(found.u).numpy(), found
