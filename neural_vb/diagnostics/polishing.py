@@ -116,7 +116,7 @@ def compare(
     pairs = pairs_of(size, seed)
     start, end = functionals(before, pairs), functionals(after, pairs)
     few = functionals(pool[:num], pairs)
-    known = few.value if len(pool) <= num else _values(pool, pairs)
+    known = few.value if len(pool) <= num else values(pool, pairs)
     scatter = few.influence.var(0)
     names, kinds = labels(size, pairs)
 
@@ -145,7 +145,7 @@ def compare(
     return Shift(effects, remaining)
 
 
-def _values(pool: Array, pairs: Array) -> Array:
+def values(pool: Array, pairs: Array) -> Array:
     """Values of the functionals alone, of many draws."""
     v = np.asarray(pool, np.float64)
     centred = v - v.mean(0)

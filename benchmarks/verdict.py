@@ -1,0 +1,219 @@
+"""``python -m benchmarks.verdict --out DIR [--quick]``: how often ``Posterior.check`` is right.
+
+Samplers with known errors go through the same checks as trained ones; evidence is estimated where it is known; fits of
+the benchmarks' problems (``--problems``) are checked and refined. Results are appended to DIR/*.jsonl and
+are not made again; DIR/verdict.md has the rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import verdict_report, verdict_zoo
+from benchmarks.definitions import Array
+from benchmarks.verdict_zoo import Member
+
+NUM_TRUE = 200_000
+EFFECTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
+
+
+@functools.cache
+def chains(name: str, size: int) -> Any:
+    """Compiled transitions of a target of the zoo."""
+    import tensorflow as tf  # noqa: F401
+
+    from neural_vb.diagnostics.chains import Chains
+    from neural_vb.targets import LogProbTarget
+    from neural_vb.whitening import WhitenedTarget, Whitening
+
+    target = LogProbTarget(verdict_zoo.density(name, size), event_shape=[size])
+    return Chains(WhitenedTarget(target, Whitening(np.zeros(size), np.eye(size))))
+
+
+def true_error(member: Member) -> dict[str, float]:
+    """Kind -> the largest error of the sampler, from many exact draws, in tolerances."""
+    from neural_vb.diagnostics import polishing
+    from neural_vb.verdicts import DEFAULT
+
+    claim, truth = (draw(NUM_TRUE, np.random.default_rng(7)) for draw in (member.sampler, member.exact))
+    pairs = polishing.pairs_of(member.size, 0)
+    centre, scale = claim.mean(0), claim.std(0)
+    values = [polishing.values((z - centre) / scale, pairs) for z in (claim, truth)]
+    kinds = polishing.labels(member.size, pairs)[1][:-1]
+    change = np.abs(values[1] - values[0])
+    return {
+        kind: float(change[kinds == kind].max(initial=0.0) / getattr(DEFAULT, kind)) for kind in dict.fromkeys(kinds)
+    }
+
+
+def whole_check(member: Member, seed: int) -> dict[str, Any]:
+    """States of all parts."""
+    from neural_vb.diagnostics.verdict import Subject, assess
+
+    begin = time.perf_counter()
+    subject = Subject(chains(member.target, member.size), _draw(member))
+    verdict = assess(subject, seed=seed)
+    states = {part: finding.state for part, finding in verdict.findings().items()}
+    return {**states, "message": verdict.local_fit.message, "seconds": time.perf_counter() - begin}
+
+
+def local_check(member: Member, seed: int) -> dict[str, Any]:
+    """State of the local fit alone."""
+    from neural_vb.diagnostics.polishing import local_fit
+    from neural_vb.diagnostics.verdict import NUM_DRAWS
+
+    found = local_fit(chains(member.target, member.size), _draw(member)(NUM_DRAWS, seed), seed=seed)
+    return {"local_fit": found.finding.state}
+
+
+def _draw(member: Member) -> Callable[[int, int], Array]:
+    return lambda num, seed: member.sampler(num, np.random.default_rng([seed, 5]))
+
+
+class Record:
+    """Lines of JSON that are made once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self._known = {self._key(row) for row in self.rows}
+
+    @staticmethod
+    def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in ("group", "name", "target", "size", "seed"))
+
+    def make(self, group: str, member: Member, seed: int, run: Callable[[Member, int], dict[str, Any]]) -> None:
+        """Run and append it, unless it is there."""
+        row: dict[str, Any] = {"group": group, "name": member.name, "target": member.target, "size": member.size}
+        row["seed"] = seed
+        if self._key(row) in self._known:
+            return
+        row |= run(member, seed)
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def run_zoo(record: Record, *, seeds: int, exact_seeds: int, graded_seeds: int, sizes: Sequence[int]) -> None:
+    """The broken, the exact and the graded ones; a seed of all before the next."""
+    errors = {(one.name, one.size): true_error(one) for size in sizes for one in verdict_zoo.broken(size)}
+    for seed in range(max(seeds, exact_seeds, graded_seeds)):
+        for size in sizes:
+            for member in verdict_zoo.broken(size) if seed < seeds else []:
+                true = errors[member.name, member.size]
+                record.make("broken", member, seed, lambda m, s, true=true: {**whole_check(m, s), "true": true})
+            for member in verdict_zoo.exact(size) if seed < exact_seeds else []:
+                record.make("exact", member, seed, whole_check)
+            for kind in ("mean", "log_sd", "correlation") if seed < graded_seeds else []:
+                for effect in EFFECTS:
+                    member = verdict_zoo.graded(size, kind, effect)
+                    record.make("graded", member, seed, lambda m, s, e=effect: {**local_check(m, s), "effect": e})
+        print(f"seed {seed}: {len(record.rows)} results", flush=True)
+
+
+def conjugate_evidence(num_runs: int, *, num_draws: int = 65_536) -> list[dict[str, float]]:
+    """Linear regressions with a known log Z; the contrast is their posterior with wrong moments."""
+    from neural_vb.diagnostics.evidence import evidence
+
+    rows = []
+    for seed in range(num_runs):
+        rng = np.random.default_rng([seed, 17])
+        size = int(rng.integers(1, 51))
+        design = rng.standard_normal((size + 20, size))
+        y = design @ rng.standard_normal(size) + rng.standard_normal(len(design))
+        marginal = np.eye(len(y)) + design @ design.T  # y = X w + e, all standard normal
+        truth = -0.5 * (y @ np.linalg.solve(marginal, y) + np.linalg.slogdet(2.0 * np.pi * marginal)[1])
+        precision = np.eye(size) + design.T @ design
+        mean, factor = np.linalg.solve(precision, design.T @ y), np.linalg.cholesky(np.linalg.inv(precision))
+        wrong = np.exp(rng.uniform(-0.05, 0.1, size))
+        noise = rng.standard_normal((num_draws, size))
+        inner = 0.05 * rng.standard_normal(size) + wrong * noise
+        w = mean + inner @ factor.T
+        log_r = -0.5 * (noise**2).sum(1) - np.log(wrong).sum() - np.log(np.diag(factor)).sum()
+        log_r -= 0.5 * size * np.log(2.0 * np.pi)
+        log_p = -0.5 * ((y - w @ design.T) ** 2).sum(1) - 0.5 * (w**2).sum(1)
+        log_p -= 0.5 * (len(y) + size) * np.log(2.0 * np.pi)
+        found = evidence(log_p - log_r)
+        rows.append(
+            {"size": size, "error": found.value - truth, "se": found.standard_error, "pareto_k": found.pareto_k}
+        )
+    return rows
+
+
+def real_fit(name: str, seed: int) -> dict[str, Any]:
+    """A fit of one of the benchmarks' problems: its verdict, its errors before and after refinement, and log Z."""
+    import neural_vb as nvb
+    from benchmarks.problems import PROBLEMS
+
+    problem = PROBLEMS[name]
+    target, data, keywords = problem.fit_arguments()
+    posterior = nvb.fit(target, data, seed=seed, progress=False, **keywords)
+    _ = posterior.elbo
+    begin = time.perf_counter()
+    verdict = posterior.check(seed)
+    checked = time.perf_counter() - begin
+    begin = time.perf_counter()
+    refined = posterior.refine(seed=seed)
+    seconds = time.perf_counter() - begin
+    found = posterior.log_evidence(seed)
+    moments = problem.moments()
+    row: dict[str, Any] = {part: finding.state for part, finding in verdict.findings().items()}
+    row |= {"message": verdict.local_fit.message, "check_seconds": checked, "refine_seconds": seconds}
+    for label, draws in (("raw", posterior.sample(20_000, seed=seed + 1)), ("refined", refined.draws)):
+        z = problem.to_vector(draws)
+        row[f"{label}_mean"] = float(np.abs((z.mean(0) - moments.mean) / moments.sd).max())
+        row[f"{label}_sd"] = float(np.abs(np.log(z.std(0) / moments.sd)).max())
+    row |= {"log_evidence": found.value, "se": found.standard_error, "pareto_k": found.pareto_k}
+    row["true_log_evidence"] = problem.log_evidence() if problem.log_evidence else None
+    row |= {"nested_r_hat": refined.nested_r_hat, "status": posterior.status.reason}
+    return row
+
+
+def run_real(record: Record, names: Sequence[str], seed: int) -> None:
+    """Real fits, one after the other."""
+    from benchmarks.problems import PROBLEMS
+
+    for name in names:
+        nothing = Member(name, name, PROBLEMS[name].size, lambda n, g: np.empty(0), lambda n, g: np.empty(0))
+        record.make("real", nothing, seed, lambda member, s: real_fit(member.name, s))
+        print(name, record.rows[-1].get("local_fit"), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is not there yet, and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.verdict", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/verdict"))
+    parser.add_argument("--quick", action="store_true", help="two dimensions, one seed, ten conjugate runs")
+    parser.add_argument("--problems", nargs="*", default=[], help="problems of the benchmarks to fit and to check")
+    parser.add_argument("--skip-zoo", action="store_true")
+    parser.add_argument("--seed", type=int, default=0, help="of the fits")
+    parser.add_argument("--docs", type=Path, help="folder of verdict.md, to put the table and the figure into")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    zoo, real = Record(options.out / "zoo.jsonl"), Record(options.out / "real.jsonl")
+    if not options.skip_zoo:
+        counts = (1, 1, 1) if options.quick else (8, 25, 10)
+        sizes = (2,) if options.quick else verdict_zoo.SIZES
+        run_zoo(zoo, seeds=counts[0], exact_seeds=counts[1], graded_seeds=counts[2], sizes=sizes)
+    run_real(real, options.problems, options.seed)
+    evidence = conjugate_evidence(10 if options.quick else 200)
+    text = verdict_report.report(zoo.rows, real.rows, evidence)
+    (options.out / "verdict.md").write_text(text)
+    verdict_report.plot_power(zoo.rows, options.out / "verdict.png")
+    if options.docs:
+        verdict_report.publish(text, options.out, options.docs)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,193 @@
+"""Rates, table and figure of how often a verdict is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tables import table
+
+Row = dict[str, Any]
+BEGIN, END = "<!-- numbers:begin -->", "<!-- numbers:end -->"
+STATES = ("fail", "inconclusive", "no_problem_found")
+
+
+def share(rows: Sequence[Row], part: str, state: str) -> str:
+    """ "97 % of 30", or a dash."""
+    if not rows:
+        return "–"
+    hits = sum(row[part] == state for row in rows)
+    return f"{100 * hits / len(rows):.3g} % of {len(rows)}"
+
+
+def counts(rows: Sequence[Row], part: str) -> str:
+    """Fail / inconclusive / no problem found."""
+    return " / ".join(str(sum(row[part] == state for row in rows)) for state in STATES)
+
+
+def beyond(row: Row) -> bool:
+    """Whether an error that the tolerances are about is beyond them."""
+    return max(row["true"].values()) > 1.0
+
+
+def twice(row: Row) -> bool:
+    """Whether a mean, an sd or a correlation is off by twice the tolerance."""
+    return max(row["true"].get(kind, 0.0) for kind in ("mean", "log_sd", "correlation")) > 1.95
+
+
+def report(zoo: Sequence[Row], real: Sequence[Row], evidence: Sequence[Row]) -> str:
+    """All of it in Markdown."""
+    parts = [_zoo(zoo), _rates(zoo, evidence)]
+    if real:
+        parts.append(_real(real))
+    return "\n\n".join(parts) + "\n"
+
+
+def _zoo(zoo: Sequence[Row]) -> str:
+    broken = [row for row in zoo if row["group"] == "broken"]
+    exact = [row for row in zoo if row["group"] == "exact"]
+    sizes = sorted({row["size"] for row in zoo})
+    head = ["sampler", *(f"local fit, D = {size}" for size in sizes), *(f"modes, D = {size}" for size in sizes)]
+    body = []
+    for name in dict.fromkeys(row["name"] for row in broken):
+        own = [[row for row in broken if row["name"] == name and row["size"] == size] for size in sizes]
+        body.append([name, *(counts(each, part) for part in ("local_fit", "mode_coverage") for each in own)])
+    for target in dict.fromkeys(row["target"] for row in exact):
+        own = [[row for row in exact if row["target"] == target and row["size"] == size] for size in sizes]
+        body.append(
+            [f"exact, {target}", *(counts(each, part) for part in ("local_fit", "mode_coverage") for each in own)]
+        )
+    return "Runs that ended in fail / inconclusive / no problem found:\n\n" + table(head, body)
+
+
+def _rates(zoo: Sequence[Row], evidence: Sequence[Row]) -> str:
+    broken = [row for row in zoo if row["group"] == "broken"]
+    exact = [row for row in zoo if row["group"] == "exact"]
+    missing = [row for row in broken if row["name"].startswith("mode missing")]
+    local = [row for row in broken if twice(row) and not row["target"].startswith(("modes", "funnel"))]
+    small: Callable[[Row], bool] = lambda row: row["size"] <= 10  # noqa: E731
+    body = [
+        [
+            "errors beyond a tolerance: no problem found in the local fit",
+            share([row for row in broken if beyond(row)], "local_fit", "no_problem_found"),
+            "≤ 1 %",
+        ],
+        ["errors of twice the tolerance (one mode): fail", share(local, "local_fit", "fail"), "≥ 95 %"],
+        [
+            "exact, D ≤ 10: no problem found",
+            share([r for r in exact if small(r)], "local_fit", "no_problem_found"),
+            "≥ 90 %",
+        ],
+        [
+            "exact, D = 50: no problem found",
+            share([r for r in exact if not small(r)], "local_fit", "no_problem_found"),
+            "≥ 80 %",
+        ],
+        ["exact: fail", share(exact, "local_fit", "fail"), "≤ 5 %"],
+        ["exact: a mode said to be missing", share(exact, "mode_coverage", "fail"), ""],
+        ["mode missing, D ≤ 10: found", share([r for r in missing if small(r)], "mode_coverage", "fail"), "≥ 95 %"],
+        [
+            "mode missing, D = 50: no problem found",
+            share([r for r in missing if not small(r)], "mode_coverage", "no_problem_found"),
+            "0 %",
+        ],
+    ]
+    if evidence:
+        within = np.mean([abs(row["error"]) <= 3.0 * row["se"] for row in evidence])
+        usable = [abs(row["error"]) for row in evidence if row["pareto_k"] < 0.7]
+        body.append([f"log evidence of {len(evidence)} regressions within 3 se", f"{100 * within:.3g} %", "≥ 99 %"])
+        body.append(
+            [f"largest error where k̂ < .7 ({len(usable)})", f"{max(usable, default=np.nan):.3f} nats", "≤ .05 nats"]
+        )
+    return table(["rate", "measured", "wanted"], body)
+
+
+def _real(real: Sequence[Row]) -> str:
+    head = [
+        "fit",
+        "D",
+        "local fit",
+        "modes",
+        "ELBO",
+        "mean, sd error",
+        "refined",
+        "log Z error",
+        "k̂",
+        "check, refine s",
+    ]
+    body = []
+    for row in real:
+        error = None if row["true_log_evidence"] is None else row["log_evidence"] - row["true_log_evidence"]
+        body.append(
+            [
+                row["name"],
+                str(row["size"]),
+                row["local_fit"],
+                row["mode_coverage"],
+                row["elbo_trust"],
+                f"{row['raw_mean']:.3f}, {row['raw_sd']:.3f}",
+                f"{row['refined_mean']:.3f}, {row['refined_sd']:.3f}",
+                "–" if error is None else f"{error:+.3f}",
+                f"{row['pareto_k']:.2f}",
+                f"{row['check_seconds']:.1f}, {row['refine_seconds']:.1f}",
+            ]
+        )
+    cleared = [row for row in real if row["local_fit"] == "no_problem_found"]
+    bad = [row["name"] for row in cleared if row["raw_mean"] > 0.3 or row["raw_sd"] > np.log(1.25)]
+    good = [row for row in real if max(row["raw_mean"], row["raw_sd"]) < 0.05]
+    lines = [
+        table(head, body),
+        f"Of {len(real)} fits {len(cleared)} had no problem found in the local fit; with a mean error above .3 sd or "
+        f"an sd ratio outside [.8, 1.25] among them: {len(bad)} {', '.join(bad)}. Good fits (errors below .05) that "
+        f"failed: {share(good, 'local_fit', 'fail')}.",
+    ]
+    return "\n\n".join(lines)
+
+
+def plot_power(zoo: Sequence[Row], path: Path) -> None:
+    """Share of runs by state, against the size of the error."""
+    graded = [row for row in zoo if row["group"] == "graded"]
+    if not graded:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    sizes = sorted({row["size"] for row in graded})
+    kinds = {"mean": "one mean off, sd", "log_sd": "all sds off, log", "correlation": "all correlations off"}
+    figure, axes = plt.subplots(
+        len(sizes), 3, figsize=(7.5, 1.9 * len(sizes)), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    colours = {"fail": "#D55E00", "inconclusive": "#BBBBBB", "no_problem_found": "#0072B2"}
+    for line, size in zip(axes, sizes, strict=True):
+        for axis, (kind, label) in zip(line, kinds.items(), strict=True):
+            own = [row for row in graded if row["size"] == size and row["name"].startswith(f"{kind} off")]
+            effects = sorted({row["effect"] for row in own})
+            groups = [[row for row in own if row["effect"] == effect] for effect in effects]
+            for state, colour in colours.items():
+                rates = [sum(row["local_fit"] == state for row in each) / len(each) for each in groups]
+                axis.plot(effects, rates, color=colour, marker="o", markersize=3, label=state.replace("_", " "))
+            axis.axvline(0.1, color="#888888", linewidth=0.6, linestyle=":")
+            axis.set_ylim(-0.05, 1.05)
+            axis.spines[["top", "right"]].set_visible(False)
+            if size == sizes[-1]:
+                axis.set_xlabel(label)
+        line[0].set_ylabel(f"share, D = {size}")
+    axes[0, 0].legend(fontsize=7, frameon=False, loc="center left")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def publish(text: str, out: Path, docs: Path) -> None:
+    """Put the tables between the markers of docs/verdict.md, and the figure beside the others."""
+    page = docs / "verdict.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
+    figure = out / "verdict.png"
+    if figure.exists():
+        (docs / "images" / "verdict.png").write_bytes(figure.read_bytes())
