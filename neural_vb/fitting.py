@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def fit(
     ratio_loss: RatioLoss = ratio_losses.logistic,
     config: TrainingConfig | None = None,
     seed: int = 0,
+    num_restarts: int = 1,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
@@ -105,6 +107,8 @@ def fit(
         config: training constants; the defaults are meant for every posterior. Without one, and with the parts left
             at their defaults, a posterior that a few Gaussians meet within .015 nats is not trained further.
         seed: of all random numbers. The same seed gives the same draws on the same machine in the same mode.
+        num_restarts: fits from as many seeds. That with the largest ELBO is returned, with all of them as
+            ``restarts``: ``disagreement()`` compares them, and ``to_arviz`` makes each a chain.
         progress: show a bar.
         callbacks: called with (step, metrics) after each window of steps, if there are any; a true value stops the run.
         checkpoint: a folder for the state of the fit. After a kill the same call goes on from there, to the same bits
@@ -116,6 +120,26 @@ def fit(
     """
     _checks.instance("config", config, TrainingConfig)
     own = {"sampler": sampler, "critic": critic, "contrast": contrast}
+    if _checks.whole("num_restarts", num_restarts) > 1:
+        again = functools.partial(
+            fit,
+            target,
+            data,
+            sampler=sampler,
+            critic=critic,
+            contrast=contrast,
+            event_shape=event_shape,
+            bijector=bijector,
+            derived=derived,
+            start=start,
+            vectorized=vectorized,
+            ratio_loss=ratio_loss,
+            config=config,
+            progress=progress,
+            callbacks=callbacks,
+            every=every,
+        )
+        return _best(again, num_restarts, _checks.seed(seed), checkpoint)
     arguments.check_options(
         vectorized=vectorized, progress=progress, callbacks=callbacks, derived=derived, ratio_loss=ratio_loss, **own
     )
@@ -213,6 +237,19 @@ def fit(
         (*_about(given), *start_notes, *examination.notes),
         versions(jit_compile, trained_target.dtype),
     )
+
+
+def _best(again: Callable[..., Posterior], num_restarts: int, seed: int, checkpoint: str | Path | None) -> Posterior:
+    """The posterior with the largest ELBO of fits from several seeds, with all of them; Ctrl-C ends the last one."""
+    seeds = [seed, *np.random.SeedSequence([seed, num_restarts]).generate_state(num_restarts - 1) >> 1]
+    restarts: list[Posterior] = []
+    for index, one in enumerate(seeds):
+        folder = None if checkpoint is None else Path(checkpoint) / f"restart_{index}"
+        restarts.append(again(seed=int(one), checkpoint=folder))
+        if restarts[-1].status.reason == "interrupted":
+            break
+    best = max(restarts, key=lambda found: found.elbo.value)
+    return replace(best, restarts=tuple(restarts)) if len(restarts) > 1 else best
 
 
 def _call(seed: int, config: TrainingConfig, asked: Sequence[Any], points: Array, moments: Any) -> dict[str, str]:

@@ -16,6 +16,7 @@ from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, 
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.diagnostics import refinement, summaries
+from neural_vb.diagnostics.disagreement import Disagreement, disagreement
 from neural_vb.diagnostics.evidence import Evidence
 from neural_vb.diagnostics.polishing import BUDGET
 from neural_vb.diagnostics.verdict import Examiner
@@ -46,6 +47,7 @@ class Posterior:
         derived: draws -> named derived quantities, or None.
         notes: what the checks before training had to say.
         versions: library versions, device and compilation mode of the fit.
+        restarts: all samplers of a fit with ``num_restarts``, this one among them; else empty.
         verdict: the last one that :meth:`check` came to, or None; it is not saved.
     """
 
@@ -58,6 +60,7 @@ class Posterior:
     derived: Derived | None = None
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    restarts: tuple[Posterior, ...] = field(default=(), repr=False)
     verdict: Verdict | None = field(default=None, repr=False)
 
     @property
@@ -145,6 +148,20 @@ class Posterior:
         with quiet_tracing():
             return self._evaluation.elbo(SUMMARY_DRAWS, self.seed)
 
+    @quiet_tracing()
+    def disagreement(self, num_draws: int = SUMMARY_DRAWS, *, seed: int = 0) -> Disagreement:
+        """How far the restarts of a fit are apart, in unconstrained space.
+
+        Args:
+            num_draws: S, of each.
+            seed: of the draws.
+
+        Raises:
+            DataError: the fit had no restarts.
+        """
+        draws = [one.sample_unconstrained(num_draws, seed=seed + i) for i, one in enumerate(self.restarts)]
+        return disagreement(draws, [one.elbo.value for one in self.restarts])
+
     @cached_property
     def _examiner(self) -> Examiner:
         return Examiner(self._evaluation, self.status)
@@ -219,6 +236,7 @@ class Posterior:
             f"ELBO: {self.elbo} nats (estimate, not a bound)",
             *(f"Note: {note}" for note in self.notes),
             *([f"Advice: {self.status.advice}"] if self.status.advice else []),
+            *([f"Best of {len(self.restarts)} by ELBO; {self.disagreement()}"] if self.restarts else []),
             "Accuracy: not assessed; run posterior.check()" if self.verdict is None else str(self.verdict),
             "",
             str(self.summary()),
@@ -273,7 +291,7 @@ class Posterior:
         and ``log_weight`` (lp - log_q), all in unconstrained space; ``observed_data``; and those asked for.
 
         Args:
-            num_draws: S, exported as one chain of independent draws.
+            num_draws: S, exported as one chain of independent draws; of restarts, a chain each.
             seed: of the draws.
             coords: dimension -> labels.
             dims: variable -> names of its dimensions.
@@ -286,6 +304,20 @@ class Posterior:
             UnsupportedError: a group is asked for that the target cannot give.
             DataError, ConfigurationError: `coords`, `dims` or data do not fit.
         """
+        chains = self.restarts or (self,)
+        each = [one._sampled(num_draws, seed + i, log_likelihood, posterior_predictive) for i, one in enumerate(chains)]
+        groups: dict[str, Any] = tf.nest.map_structure(lambda *parts: np.stack(parts), *each)
+        if prior:
+            drawn = self._joint_target("prior draws").prior_sample(num_draws, seed + 2)
+            groups["prior"], groups["prior_predictive"] = tf.nest.map_structure(lambda part: part[np.newaxis], drawn)
+        if observed := getattr(self.target, "observed_data", None):
+            groups["observed_data"] = observed
+        if constant_data:
+            groups["constant_data"] = constant_data
+        return inference_data.to_arviz(groups, coords=coords, dims=dims, attributes=self._attributes(), chains=True)
+
+    def _sampled(self, num_draws: int, seed: int, log_likelihood: bool, posterior_predictive: bool) -> dict[str, Any]:
+        """Groups of what goes with draws, [S, ...]."""
         z = self.sample_unconstrained(num_draws, seed=seed)
         draws = self._constrain(tf.constant(z))
         log_p, log_q = self._evaluation.log_p(z), self._evaluation.log_q(z)
@@ -294,11 +326,6 @@ class Posterior:
             "unconstrained_posterior": {"z_unconstrained": z},
             "sample_stats": {"lp": log_p, "log_q": log_q, "log_weight": log_p - log_q},
         }
-        observed = getattr(self.target, "observed_data", None)
-        if observed:
-            groups["observed_data"] = observed
-        if constant_data:
-            groups["constant_data"] = constant_data
         if log_likelihood:
             target = self._joint_target("the log likelihood")
             groups["log_likelihood"] = target.log_likelihood({name: draws[name] for name in target.latent_names})
@@ -306,10 +333,7 @@ class Posterior:
             target = self._joint_target("posterior predictive draws")
             latents = {name: draws[name] for name in target.latent_names}
             groups["posterior_predictive"] = target.posterior_predictive(latents, seed + 1)
-        if prior:
-            target = self._joint_target("prior draws")
-            groups["prior"], groups["prior_predictive"] = target.prior_sample(num_draws, seed + 2)
-        return inference_data.to_arviz(groups, coords=coords, dims=dims, attributes=self._attributes())
+        return groups
 
     def _attributes(self) -> dict[str, Any]:
         return {
@@ -319,6 +343,7 @@ class Posterior:
             "training_status": self.status.reason,
             "training_steps": int(self.history.step[-1]) if len(self.history.step) else 0,
             "seed": self.seed,
+            "restarts": len(self.restarts),
             **(self.verdict.attributes() if self.verdict else {}),
             **self.versions,
         }
@@ -342,7 +367,8 @@ class Posterior:
         """Write the posterior to a folder, whole or not at all. The target itself is not written.
 
         Args:
-            path: of the folder: manifest.json, and a safetensors file.
+            path: of the folder: manifest.json, and a safetensors file. Of several restarts only this one is written;
+                save each of ``restarts`` to keep them.
             overwrite: replace what was saved there before; at every moment the folder holds one or the other.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The same call gives the same bits, alone or among threads; memory and traces stay flat; what made a result is said."""
+"""The same call gives the same bits, alone or among threads; memory stays flat; results say what made them."""
 
 from __future__ import annotations
 
