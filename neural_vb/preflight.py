@@ -345,14 +345,14 @@ def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: See
         got = f"a log density that stays the same along a combination of {mixed}"
     elif found.num_random:
         rays = f"{found.num_random} of {tails.NUM_RAYS} random rays"
-        got = f"a log density that falls too slowly on {rays}, out to 1e6 scales"
+        got = f"a log density that falls too slowly on {rays}, out to 1e12 scales"
     else:
         return
     raise ImproperDensityError(
         expected="a density whose mass does not run away to infinity",
         got=got,
         fix="add a proper prior in log_prob, or a bijector onto a bounded support; check the sign of log_prob (it is "
-        "the positive log density, not a loss); pass start=... where the mass is if it is millions of units wide",
+        "the positive log density, not a loss); pass start=... where the mass is if it is 1e12 units wide",
     )
 
 

@@ -107,7 +107,7 @@ def coordinate_bounds(log_prob: Values, points: Array, values: Array) -> list[Bo
 def rising_rays(log_prob: Values, points: Array, values: Array, gradients: Array, seed: Seed) -> Rising:
     """Directions along which the density does not seem to be integrable.
 
-    From the best points rays run out to 1e6 scales. On a random ray log p(r) + D log r must finally fall, or the mass
+    From the best points rays run out to 1e12 scales. On a random ray log p(r) + D log r must finally fall, or the mass
     in shells of radius r does not; along a coordinate axis, and along a direction that every gradient [N, D] is
     orthogonal to, log p itself must, out to 1e9 scales in the latter case. Values that are NaN or +inf are ignored,
     -inf is a fall.
@@ -123,11 +123,17 @@ def rising_rays(log_prob: Values, points: Array, values: Array, gradients: Array
     directions = np.concatenate([np.eye(size), -np.eye(size), flat, random])
     origins = np.repeat(bases[:1], len(directions), axis=0)
     origins[-NUM_RAYS:] = bases[np.arange(NUM_RAYS) % len(bases)]
-    radii = np.tile(10.0 ** np.arange(0.0, 6.01, 0.5), (len(directions), 1))
-    # What nearly all gradients are orthogonal to may fall late, where a point far off has made the others wide.
-    radii[2 * size : -NUM_RAYS] **= 1.5
+    radii = np.tile(10.0 ** np.arange(0.0, 12.01), (len(directions), 1))
+    # What nearly all gradients are orthogonal to is asked for less far out: beyond, rounding of the steep directions
+    # is a fall of its own.
+    radii[2 * size : -NUM_RAYS] **= 0.75
     grid = origins[:, None] + (np.sqrt(size) * scale * radii[..., None]) * directions[:, None]
-    height = log_prob(grid.reshape(-1, size)).reshape(grid.shape[:-1])
+    # Where the three outermost values tell, the ones before them, here zero, are not asked for.
+    height = np.zeros(grid.shape[:-1])
+    height[:, -3:] = log_prob(grid[:, -3:].reshape(-1, size)).reshape(-1, 3)
+    open_ = np.flatnonzero((height[:, -1] != -np.inf) & ~np.isfinite(height[:, -3:]).all(1))
+    if len(open_):
+        height[open_] = log_prob(grid[open_].reshape(-1, size)).reshape(len(open_), -1)
     height[-NUM_RAYS:] += size * np.log(radii[-NUM_RAYS:])
     rising = np.array([_does_not_fall(h, r) for h, r in zip(height, radii, strict=True)])
     axes = [(int(i % size), 1 if i < size else -1) for i in np.flatnonzero(rising[: 2 * size])]

@@ -24,7 +24,6 @@ Root = tfd.JointDistributionCoroutine.Root
 DISCRETE: dict[str, Any] = {
     "Bernoulli": lambda: tfd.Bernoulli(0.5),
     "BetaBinomial": lambda: tfd.BetaBinomial(5.0, 1.0, 2.0),
-    "BetaQuotient": None,
     "Binomial": lambda: tfd.Binomial(5.0, probs=0.5),
     "Categorical": lambda: tfd.Categorical(probs=[0.5, 0.5]),
     "DirichletMultinomial": lambda: tfd.DirichletMultinomial(5.0, [1.0, 2.0]),
@@ -52,7 +51,6 @@ DISCRETE: dict[str, Any] = {
     "Zipf": lambda: tfd.Zipf(3.0),
     "zero-inflated": lambda: tfd.Inflated(tfd.Poisson(3.0), 0.5),
 }
-DISCRETE = {name: make for name, make in DISCRETE.items() if make is not None}
 
 
 def discrete(make: Any) -> Row:
