@@ -83,9 +83,16 @@ def _parser() -> argparse.ArgumentParser:
             "--out", metavar="DIR", type=Path, default=Path(folder), help=f"folder to write (default: {folder})"
         )
         command.add_argument(
-            "--seed", metavar="N", type=int, default=0, help="seed of every random number (default: 0)"
+            "--seed", metavar="N", type=_seed, default=0, help="seed of every random number (default: 0)"
         )
     return parser
+
+
+def _seed(word: str) -> int:
+    value = int(word)
+    if not 0 <= value < 2**31 - 1:  # the next one is used too
+        raise argparse.ArgumentTypeError(f"must be from 0 to {2**31 - 2}, not {value}")
+    return value
 
 
 def _positive(word: str) -> int:

@@ -130,6 +130,13 @@ def test_unknown_words_are_usage_errors(words: list[str], capsys: pytest.Capture
     assert "usage: neural-vb" in capsys.readouterr().err
 
 
+def test_a_negative_seed_is_named_before_anything_is_fitted(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        cli.main(["fit", "a.py", "--seed", "-1"])
+    assert leave.value.code == 2
+    assert "argument --seed: must be from 0 to 2147483646, not -1" in capsys.readouterr().err
+
+
 def test_fit_passes_what_a_log_density_file_defines(fits: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     Path("own.py").write_text(GAUSSIAN + "data = 3\nbijector = 'b'\nvectorized = False\n")
     assert cli.main(["fit", "own.py", "--seed", "7", "--draws", "12", "--out", "here/there"]) == 0

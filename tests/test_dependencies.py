@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from packaging.requirements import Requirement
+from tensorflow.python.framework import ops
 
 ROOT = Path(__file__).parents[1]
 tfd = tfp.distributions
@@ -135,6 +136,13 @@ def test_xla_refuses_as_a_whole_what_it_cannot_compile() -> None:
 
     with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)):
         sort_text(tf.ones([2]))
+
+
+def test_tensorflow_keeps_every_trace_that_has_a_custom_gradient() -> None:
+    """Its registry of gradients is never emptied: memory grows by some traces with each fit (docs/reliability.md)."""
+    before = len(list(ops.gradient_registry.list()))
+    tf.function(lambda x: tf.nn.silu(x))(tf.ones(2))
+    assert len(list(ops.gradient_registry.list())) > before, "it forgets them: say so in docs/reliability.md"
 
 
 def joint(kind: type) -> tfd.JointDistribution:

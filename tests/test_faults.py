@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -208,18 +208,26 @@ def interrupted(delay: float, seed: int) -> Trained:
     return run(log_prob, replace(CONFIG, max_steps=10**6, min_steps=10**6), seed=seed)
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Of a process in the background the shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def assert_usable(trained: Trained) -> None:
     assert trained.status.reason == "interrupted"
     assert int(trained.state.step) == (trained.history.step[-1] if len(trained.history.step) else 0)
     assert np.isfinite(draws(trained)).all() and np.isfinite(trained.history.elbo).all()
 
 
-def test_ctrl_c_returns_what_was_trained() -> None:
+def test_ctrl_c_returns_what_was_trained(listening: None) -> None:
     assert_usable(interrupted(2.0, 0))
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_fifty_moments() -> None:
+def test_ctrl_c_at_fifty_moments(listening: None) -> None:
     rng = np.random.default_rng(0)
     for seed in range(50):
         assert_usable(interrupted(rng.uniform(0.0, 3.0), seed))

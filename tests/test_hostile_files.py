@@ -21,7 +21,7 @@ from neural_vb.networks import MLP
 from neural_vb.targets import as_target
 from neural_vb.whitening import WhitenedTarget, Whitening
 
-LIMIT = 10.0  # seconds; a promise, far above what is needed
+LIMIT = 10.0  # seconds of the processor, so that other work on the machine does not count
 
 
 def normal(z: tf.Tensor) -> tf.Tensor:
@@ -83,7 +83,7 @@ def load(tmp_path: Path) -> Callable[[int], str]:
 
     def load(number: int) -> str:
         kind = mutant(tmp_path / "original", tmp_path / "mutant", number)
-        start = time.monotonic()
+        start = time.process_time()
         try:
             found = nvb.load(tmp_path / "mutant", normal, event_shape=[2])
         except nvb.NeuralVBError as error:
@@ -96,7 +96,7 @@ def load(tmp_path: Path) -> Callable[[int], str]:
             if outcome == "other":
                 draws = found.parts.sampler(found.parameters["sampler"], 3, None, [0, 0]).z
                 assert draws.shape == [3, 1, 2] and found.status.message is not None and str(found.seed), number
-        assert time.monotonic() - start < LIMIT, (number, kind.__name__)
+        assert time.process_time() - start < LIMIT, (number, kind.__name__)
         return outcome
 
     return load
