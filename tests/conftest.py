@@ -111,3 +111,14 @@ def banana(z: tf.Tensor) -> tf.Tensor:
 def banana_posterior(short: nvb.TrainingConfig) -> nvb.Posterior:
     """The posterior of an unnamed target."""
     return nvb.fit(banana, event_shape=[2], config=short, seed=2, progress=False)
+
+
+@pytest.fixture(scope="session")
+def gaussian_chains() -> Any:
+    """Chains of a standard normal target in two dimensions, in coordinates of its own."""
+    from neural_vb.diagnostics.chains import Chains
+    from neural_vb.targets import LogProbTarget
+    from neural_vb.whitening import WhitenedTarget, Whitening
+
+    target = LogProbTarget(lambda z: -0.5 * tf.reduce_sum((z - 3.0) ** 2, -1) / 4.0, event_shape=[2])
+    return Chains(WhitenedTarget(target, Whitening(np.full(2, 3.0), 2.0 * np.eye(2))), jit_compile=False)

@@ -60,20 +60,21 @@ def critic_report(
     logits = np.concatenate([t_q, t_r])
     labels = np.concatenate([np.ones(len(t_q)), np.zeros(len(t_r))])
     plain = np.stack([np.ones_like(logits), logits], 1)
-    intercept, slope = _logistic(plain, labels, np.zeros_like(logits), np.array([0.0, 1.0]))
+    (intercept, slope), _ = _logistic(plain, labels, np.zeros_like(logits), np.array([0.0, 1.0]))
 
     features = _features(np.concatenate([u_q, u_r]), logits, gaps)
     train = np.arange(len(labels)) % 2 == 0
     mean, sd = features[train].mean(0), features[train].std(0)
     features = np.where(sd > 1e-8, (features - mean) / np.maximum(sd, 1e-8), 0.0)
     features[:, 0] = 1.0
-    found = _logistic(features[train], labels[train], logits[train], np.zeros(features.shape[1]))
+    found, covariance = _logistic(features[train], labels[train], logits[train], np.zeros(features.shape[1]))
     change = features @ found
     test = ~train
     gain = _entropy(logits[test], labels[test]) - _entropy((logits + change)[test], labels[test])
     moved = -change[test & (labels == 1.0)]
-    # The refit has an error of its own: a share of its variance goes with its parameters, as in a linear regression.
-    noise = np.sqrt(features.shape[1] / train.sum()) * change[test].std() if change[test].std() > 0 else 0.0
+    # The refit has an error of its own, that of its parameters.
+    direction = features[test & (labels == 1.0)].mean(0)
+    noise = np.sqrt(max(direction @ covariance @ direction, 0.0))
     return CriticReport(
         accuracy=float(0.5 * ((t_q > 0).mean() + (t_r <= 0).mean())),
         slope=float(slope),
@@ -99,8 +100,8 @@ def _features(u: Array, logits: Array, gaps: tuple[Array, Array] | None) -> Arra
     return np.concatenate(parts, 1)
 
 
-def _logistic(features: Array, labels: Array, offset: Array, start: Array) -> Array:
-    """Newton's method for a logistic regression with an offset and a small ridge."""
+def _logistic(features: Array, labels: Array, offset: Array, start: Array) -> tuple[Array, Array]:
+    """Coefficients of a logistic regression with an offset and a small ridge, and their covariance."""
     w = start.copy()
     ridge = RIDGE * np.eye(features.shape[1]) * len(labels)
     ridge[0, 0] = 0.0
@@ -111,7 +112,7 @@ def _logistic(features: Array, labels: Array, offset: Array, start: Array) -> Ar
         w = w + step * min(1.0, 5.0 / (np.abs(step).max() + 1e-12))
         if np.abs(step).max() < 1e-6:
             break
-    return w
+    return w, np.linalg.inv(hessian + 1e-9 * np.eye(len(w)))
 
 
 def _entropy(logits: Array, labels: Array) -> float:

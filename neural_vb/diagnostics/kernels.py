@@ -8,7 +8,7 @@ import numpy as np
 
 from neural_vb._types import Array
 
-NUM_BOOTSTRAP = 1_000
+NUM_BOOTSTRAP = 300
 LARGEST = 1_000  # draws: time and memory go with their square
 
 

@@ -1,0 +1,97 @@
+"""Local fit: exact draws pass, errors of known size are measured, and chains that forget nothing say nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neural_vb.diagnostics import polishing
+from neural_vb.diagnostics.polishing import compare, functionals, labels, local_fit, pairs_of
+
+NUM = 24_576
+
+
+def draws(seed: int = 0, num: int = NUM, size: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((num, size))
+
+
+def test_influence_values_are_derivatives() -> None:
+    """Doubling the weight of one draw moves each functional by its influence / n."""
+    v, pairs = draws(1, 400, 3), pairs_of(3, 0)
+    found = functionals(v, pairs)
+    heavier = functionals(np.concatenate([v, v[:1]]), pairs)
+    np.testing.assert_allclose(heavier.value - found.value, found.influence[0] / 400, atol=3e-4)
+    np.testing.assert_allclose(found.influence.mean(0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(polishing.values(v, pairs), found.value, atol=1e-6)
+    assert len(labels(3, pairs)[0]) == len(found.value) + 1
+
+
+def test_values_against_numpy() -> None:
+    v, pairs = draws(2, 500, 3) * [1.0, 2.0, 3.0], pairs_of(3, 0)
+    names, _ = labels(3, pairs)
+    found = dict(zip(names, functionals(v, pairs).value, strict=False))
+    np.testing.assert_allclose(found["mean[1]"], v[:, 1].mean(), atol=1e-6)
+    np.testing.assert_allclose(found["log_sd[2]"], np.log(v[:, 2].std()), atol=1e-6)
+    np.testing.assert_allclose(found["correlation[0, 2]"], np.corrcoef(v.T)[0, 2], atol=1e-6)
+    np.testing.assert_allclose(found["tail[1, above]"], (v[:, 1] > 2.0).mean(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.4])
+def test_an_error_is_divided_by_what_chains_forgot(kept: float) -> None:
+    """An autoregression towards N(.3, 1) keeps the share ``kept`` of an error of the mean."""
+    pool, noise = draws(3, 60_000), draws(4, 8_000)
+    before = pool[:8_000]
+    after = 0.3 + kept * (before - 0.3) + np.sqrt(1.0 - kept**2) * noise
+    log_p = tuple(-0.5 * ((z - 0.3) ** 2).sum(1) for z in (before, after))
+    found = compare(before, after, pool[8_000:], log_p)
+    means = found.effects.estimate[:2]
+    assert np.abs(means - 0.3).max() < 4.0 * found.effects.standard_error[:2].max()
+    assert np.abs(found.remaining[:2] - kept).max() < 4.0 / np.sqrt(8_000)
+    assert found.effects.state == "fail"
+
+
+def test_standard_errors_are_those_of_repetitions() -> None:
+    estimates, errors = [], []
+    for seed in range(40):
+        pool, after = draws(seed, 6_000), draws(1_000 + seed, 1_000)
+        log_p = tuple(-0.5 * (z**2).sum(1) for z in (pool[:1_000], after))
+        found = compare(pool[:1_000], after, pool[1_000:], log_p, seed=seed).effects
+        estimates.append(found.estimate)
+        errors.append(found.standard_error)
+    ratio = np.std(estimates, axis=0) / np.mean(errors, axis=0)
+    assert (np.abs(ratio - 1.0) < 4.0 / np.sqrt(2 * 40)).all()
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "state"),
+    [(0.0, 1.0, "no_problem_found"), (0.2, 1.0, "fail"), (0.0, 0.8, "fail"), (0.0, 1.25, "fail")],
+)
+def test_states_of_known_errors(gaussian_chains: Any, shift: float, scale: float, state: str) -> None:
+    found = local_fit(gaussian_chains, shift + scale * draws(5), seed=1)
+    assert found.finding.state == state
+    assert found.after.shape == found.before.shape == (polishing.NUM_CHAINS, 2)
+
+
+def test_the_same_seed_gives_the_same_finding(gaussian_chains: Any) -> None:
+    first, second, other = (local_fit(gaussian_chains, draws(6), num_chains=2_048, seed=s).finding for s in (1, 1, 2))
+    assert first == second != other
+
+
+def test_transitions_that_are_refused_are_inconclusive(gaussian_chains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polishing, "LOW_ACCEPTANCE", 1.1)
+    found = local_fit(gaussian_chains, draws(7), num_chains=2_048, budget=9).finding
+    assert found.state == "inconclusive" and "accepted" in found.message
+
+
+def test_chains_that_forget_nothing_are_inconclusive() -> None:
+    pool = draws(8, 20_000)
+    log_p = -0.5 * (pool[:4_000] ** 2).sum(1)
+    found = compare(pool[:4_000], pool[:4_000] + 1e-3, pool[4_000:], (log_p, log_p))
+    assert found.effects.state == "inconclusive" and (found.remaining > 0.9).all()
+
+
+def test_many_dimensions_take_some_pairs() -> None:
+    pairs = pairs_of(80, 3)
+    assert pairs.shape == (2, polishing.MAX_PAIRS) and (pairs[0] < pairs[1]).all()

@@ -1,0 +1,39 @@
+"""Refined draws: what was wrong is put right, and nested R-hat tells chains that remember from those that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import neural_vb as nvb
+from neural_vb.diagnostics.refinement import nested_r_hat, refine
+
+
+def test_nested_r_hat_of_chains_that_forget_and_that_do_not() -> None:
+    rng = np.random.default_rng(0)
+    forgot = rng.standard_normal((64, 32, 2))
+    np.testing.assert_allclose(nested_r_hat(forgot), np.sqrt(1.0 + 1.0 / 32.0), atol=4.0 * 0.5 / 32 * np.sqrt(2 / 63))
+    kept = 0.5 * rng.standard_normal((64, 1, 2))
+    assert (nested_r_hat(forgot + kept) > 1.06).all()
+
+
+def test_wrong_draws_are_put_right(gaussian_chains: Any) -> None:
+    u, tuning = (0.4 + 0.7 * np.random.default_rng(s).standard_normal((4_096, 2)) for s in (1, 2))
+    found = refine(gaussian_chains, u, tuning, num_transitions=30, seed=0)
+    assert np.abs(found.u.mean(0)).max() < 4.0 / np.sqrt(4_096)
+    assert np.abs(found.u.std(0) - 1.0).max() < 4.0 / np.sqrt(2 * 4_096)
+    assert (np.abs(found.drift + 0.4) < 0.1).all() and (found.nested_r_hat < 1.04).all()
+    assert 0.6 < found.acceptance < 1.0
+
+
+def test_a_posterior_refines(named_posterior: nvb.Posterior) -> None:
+    refined = named_posterior.refine(8, seed=3, num_draws=2_048)
+    assert {name: value.shape for name, value in refined.draws.items()} == dict.fromkeys(
+        ("mu", "tau", "ratio"), (2_048,)
+    )
+    for name, mean, sd in (("mu", 1.0, 0.5), ("tau", 1.5, np.sqrt(3.0) / 2.0)):
+        assert abs(refined.draws[name].mean() - mean) < 4.0 * sd / np.sqrt(2_048)
+    told = refined.to_arviz()["posterior"].attrs
+    assert told["num_transitions"] == 8 and "separate chains" in told["sampling_method"]
+    assert "acceptance" in str(refined)

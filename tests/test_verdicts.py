@@ -1,0 +1,81 @@
+"""A verdict says what was looked for and found, and never that a fit is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import neural_vb as nvb
+from neural_vb import verdicts
+from neural_vb.diagnostics.verdict import Subject, assess
+from neural_vb.verdicts import Finding, Verdict
+
+
+def test_a_table_of_five_parts() -> None:
+    found = Finding("fail", "moved", {"largest mean error": 0.25, "transitions": 8}, {"mean": 0.12}, "refine")
+    text = str(Verdict(local_fit=found))
+    assert [part for part in verdicts.PARTS if f"  {part}" in text] == list(verdicts.PARTS)
+    assert "largest mean error 0.25, transitions 8" in text and "would have seen: mean 0.12" in text
+    assert text.count("not_assessed") == 4
+    assert not any(word in text for word in ("converged", "valid"))
+
+
+def test_attributes_are_flat() -> None:
+    told = Verdict(local_fit=Finding("fail", "moved", {"largest mean error": 0.25})).attributes()
+    assert told["verdict_local_fit"] == "fail" and told["verdict_local_fit_largest_mean_error"] == 0.25
+    assert all(isinstance(value, (str, int, float)) for value in told.values())
+
+
+def test_draws_around_one_of_two_modes_are_not_cleared(gaussian_chains: Any) -> None:
+    """The local fit of what is there is no local fit of the posterior."""
+    from neural_vb.diagnostics.verdict import _in_view_of
+
+    fine, missing = Finding("no_problem_found"), Finding("fail")
+    assert _in_view_of(missing, fine).state == "inconclusive"
+    assert _in_view_of(fine, fine) is fine
+
+
+def test_exact_and_shifted_samplers_end_to_end(gaussian_chains: Any) -> None:
+    def draw(shift: float) -> Any:
+        return lambda num, seed: shift + np.random.default_rng(seed).standard_normal((num, 2))
+
+    exact = assess(Subject(gaussian_chains, draw(0.0)), seed=1)
+    states = {part: finding.state for part, finding in exact.findings().items()}
+    assert states == dict.fromkeys(("optimisation", "local_fit", "mode_coverage"), "no_problem_found") | dict.fromkeys(
+        ("elbo_trust", "calibration"), "not_assessed"
+    )
+    shifted = assess(Subject(gaussian_chains, draw(0.2)), seed=1)
+    assert shifted.local_fit.state == shifted.optimisation.state == "fail"
+
+
+@pytest.mark.filterwarnings("ignore::neural_vb.errors.ImportanceWarning")
+def test_a_posterior_shows_its_verdict_once_it_has_one(
+    named_posterior: nvb.Posterior, named_log_z: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    posterior = dataclasses.replace(named_posterior, verdict=None)
+    assert "Accuracy: not assessed; run posterior.check()" in str(posterior)
+    verdict = posterior.check(seed=2)
+    assert posterior.verdict is verdict and named_posterior.verdict is None
+    assert str(verdict) == str(dataclasses.replace(named_posterior).check(seed=2))
+    assert str(verdict) in str(posterior)
+    assert verdict.mode_coverage.state == "no_problem_found" and verdict.elbo_trust.state != "not_assessed"
+    attributes = posterior.to_arviz(50)["posterior"].attrs
+    assert attributes["verdict_local_fit"] == verdict.local_fit.state
+    assert "local fit" in posterior.plot_training().get_supxlabel()
+    found = posterior.log_evidence(seed=1)
+    assert abs(found.value - named_log_z) < 4.0 * found.standard_error + 0.01 or not found.usable
+
+
+def test_refusals(named_posterior: nvb.Posterior) -> None:
+    for call in (
+        lambda: named_posterior.check(seed=-1),
+        lambda: named_posterior.check(budget=0),
+        lambda: named_posterior.refine(0),
+        lambda: named_posterior.log_evidence(seed="a"),
+    ):
+        with pytest.raises(nvb.ConfigurationError):
+            call()
