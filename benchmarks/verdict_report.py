@@ -25,7 +25,7 @@ def share(rows: Sequence[Row], part: str, state: str) -> str:
 
 def counts(rows: Sequence[Row], part: str) -> str:
     """Fail / inconclusive / no problem found."""
-    return " / ".join(str(sum(row[part] == state for row in rows)) for state in STATES)
+    return "–" if not rows else " / ".join(str(sum(row[part] == state for row in rows)) for state in STATES)
 
 
 def beyond(row: Row) -> bool:
