@@ -45,5 +45,6 @@ def test_there_are_many_kinds_of_bad_input_and_no_row_comes_twice() -> None:
 
 def test_every_kind_of_error_has_a_row() -> None:
     kinds = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, NeuralVBError)}
-    elsewhere = {NeuralVBError, errors.FileFormatError, errors.MissingDependencyError}
+    files = {errors.FileFormatError, errors.CheckpointError, errors.StorageError}
+    elsewhere = {NeuralVBError, errors.MissingDependencyError, *files}
     assert kinds - elsewhere == {row.error for row in ROWS.values()}
