@@ -32,6 +32,7 @@ from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
+from neural_vb.mixtures import Stream, fold_in
 from neural_vb.networks import MLP
 from neural_vb.optimiser import Layout
 from neural_vb.posterior import Posterior
@@ -42,8 +43,9 @@ from neural_vb.provenance import versions
 from neural_vb.resuming import opened
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
-from neural_vb.warm_start import WarmStart, warm_start
+from neural_vb.warm_start import NUM_PARTICLES, WarmStart, warm_start
 from neural_vb.whitening import WhitenedTarget, Whitening, longest
+from neural_vb.widening import NUM_DRAWS, widen
 
 NUM_SCORES = 2_048
 _ZERO = MLP((64, 64), output_scale=0.0)
@@ -157,6 +159,7 @@ def fit(
     call = _call(seed, config, asked, points, moments)
     with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states:
         bar.stage("check")
+        widened: tuple[str, ...] = ()
         examination = preflight.examine(given, points, seed=seed)
         trained_target = examination.target
         if derived is not None:
@@ -221,6 +224,8 @@ def fit(
                     status, parts, Layout(parameters).unpack(trained.state.parameters), warm.target, seed
                 )
             parameters = trained.parameters
+            if status.reason == "plateau" and not isinstance(start, Posterior):
+                warm, widened = _widened(warm, parts, parameters, seed)
         else:
             elbo, error = warm.met.elbo + warm.target.offset, warm.met.standard_error
             said = f"the warm start is within {warm.met.divergence:.1g} nats of the target; no steps were needed"
@@ -234,7 +239,7 @@ def fit(
         status,
         seed,
         derived,
-        (*_about(given), *start_notes, *examination.notes),
+        (*_about(given), *start_notes, *examination.notes, *widened),
         versions(jit_compile, trained_target.dtype),
     )
 
@@ -260,6 +265,20 @@ def _call(seed: int, config: TrainingConfig, asked: Sequence[Any], points: Array
     # A part of the user's own is known by its name alone.
     said = {"seed": seed, "config": config if asked[0] else None, "parts": parts, "start": " ".join(sums)}
     return {name: str(value) for name, value in said.items()} | versions(config.jit_compile, tf.float32)
+
+
+def _widened(warm: WarmStart, parts: Parts, parameters: Parameters, seed: int) -> tuple[WarmStart, tuple[str, ...]]:
+    """The start in coordinates that give back what sds training has lost, with a note of it."""
+    if isinstance(parts.contrast, contrasts.Prior):
+        return warm, ()  # its density is tied to the coordinates
+    u = parts.sampler(parameters["sampler"], NUM_DRAWS, None, fold_in([seed, 0], Stream.WIDENING)).z[:, 0].numpy()
+    whitening, lost = widen(warm.target.whitening, u, NUM_PARTICLES)
+    if not lost.any():
+        return warm, ()
+    said = (
+        f"{np.count_nonzero(lost)} of {len(lost)} sds, up to {100 * np.expm1(lost.max()):.0f} % narrower after training"
+    )
+    return warm._replace(target=replace(warm.target, whitening=whitening)), (f"{said} than in particles, were widened",)
 
 
 def _explained(status: Status, parts: Parts, parameters: Parameters, target: WhitenedTarget, seed: int) -> Status:

@@ -113,6 +113,7 @@ class Stream(enum.IntEnum):
     MOVES = 9
     CHECK = 10
     WEIGHTS = 11
+    WIDENING = 12
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

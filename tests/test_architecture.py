@@ -62,6 +62,7 @@ FLOORS = {
     "preflight": 3,
     "priors": 3,
     "warm_start": 4,
+    "widening": 2,
     "archives": 4,
     "arguments": 4,
     "binding": 4,
