@@ -243,7 +243,8 @@ def test_ctrl_c_before_the_first_window_gives_a_posterior_with_everything(tmp_pa
 
     class Arming(Far):
         def __call__(self, *arguments: Any) -> Proposal:
-            armed.append(True)
+            if not tf.executing_eagerly():  # parts are tried once, eagerly, before training
+                armed.append(True)
             return self.inner(*arguments)
 
     posterior = nvb.fit(
