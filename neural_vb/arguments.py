@@ -18,6 +18,7 @@ from neural_vb import avb, joints, mixtures
 from neural_vb._text import first_line
 from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
 from neural_vb.avb import Parts
+from neural_vb.draws import UNNAMED
 from neural_vb.errors import ConfigurationError, DataError, EventShapeError, NeuralVBError, StartError, UnsupportedError
 from neural_vb.numpy_densities import NumPyLogProb
 from neural_vb.targets import JointTarget, LogProbTarget
@@ -135,7 +136,7 @@ def check_data(target: Target) -> None:
         if isinstance(distribution, tfd.Bernoulli):
             top = 1
         elif isinstance(distribution, tfd.Categorical):
-            top = int(distribution.num_categories) - 1
+            top = int(distribution.logits_parameter().shape[-1]) - 1
         wrong = (value < 0) | (value > top) | (value != np.round(value))
         if wrong.any():
             raise DataError(
@@ -201,7 +202,7 @@ def try_derived(derived: Derived | None, draws: Any, num_draws: int) -> None:
         raise DataError(expected="derived to run on a batch of draws", got=got, fix=fix) from error
     if not isinstance(found, Mapping):
         raise DataError(expected="derived to return a dict of arrays", got=f"a {_kind(found)}", fix=fix)
-    taken = draws if isinstance(draws, Mapping) else {}
+    taken = draws if isinstance(draws, Mapping) else {UNNAMED: draws}
     for name, value in found.items():
         shape = np.shape(value)
         if name in taken or shape[:1] != (num_draws,):

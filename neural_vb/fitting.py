@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from neural_vb import (
     mixtures,
     preflight,
     ratio_losses,
+    restarting,
     samplers,
     starting,
 )
@@ -109,8 +111,8 @@ def fit(
         config: training constants; the defaults are meant for every posterior. Without one, and with the parts left
             at their defaults, a posterior that a few Gaussians meet within .015 nats is not trained further.
         seed: of all random numbers. The same seed gives the same draws on the same machine in the same mode.
-        num_restarts: fits from as many seeds. That with the largest ELBO is returned, with all of them as
-            ``restarts``: ``disagreement()`` compares them, and ``to_arviz`` makes each a chain.
+        num_restarts: fits from as many seeds. That with the largest ELBO, of those that came to their end, is
+            returned, with all as ``restarts``: ``disagreement()`` compares them, ``to_arviz`` makes each a chain.
         progress: show a bar.
         callbacks: called with (step, metrics) after each window of steps, if there are any; a true value stops the run.
         checkpoint: a folder for the state of the fit. After a kill the same call goes on from there, to the same bits
@@ -141,7 +143,7 @@ def fit(
             callbacks=callbacks,
             every=every,
         )
-        return _best(again, num_restarts, _checks.seed(seed), checkpoint)
+        return restarting.best_of(again, num_restarts, _checks.seed(seed), checkpoint)
     arguments.check_options(
         vectorized=vectorized, progress=progress, callbacks=callbacks, derived=derived, ratio_loss=ratio_loss, **own
     )
@@ -244,24 +246,17 @@ def fit(
     )
 
 
-def _best(again: Callable[..., Posterior], num_restarts: int, seed: int, checkpoint: str | Path | None) -> Posterior:
-    """The posterior with the largest ELBO of fits from several seeds, with all of them; Ctrl-C ends the last one."""
-    seeds = [seed, *np.random.SeedSequence([seed, num_restarts]).generate_state(num_restarts - 1) >> 1]
-    restarts: list[Posterior] = []
-    for index, one in enumerate(seeds):
-        folder = None if checkpoint is None else Path(checkpoint) / f"restart_{index}"
-        restarts.append(again(seed=int(one), checkpoint=folder))
-        if restarts[-1].status.reason == "interrupted":
-            break
-    best = max(restarts, key=lambda found: found.elbo.value)
-    return replace(best, restarts=tuple(restarts)) if len(restarts) > 1 else best
-
-
 def _call(seed: int, config: TrainingConfig, asked: Sequence[Any], points: Array, moments: Any) -> dict[str, str]:
     """Everything but the target that the bits of a fit depend on, as text by name."""
     arrays: list[Array] = []
     parts = json.dumps(archives.encode(tuple(asked[1:]), checkpoints.PARTS, arrays))
-    sums = [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for a in (points, *(moments or ()))]
+    prior = next((part.distribution for part in asked[1:] if isinstance(part, contrasts.Prior)), None)
+    with suppress(ValueError, TypeError, AttributeError, tf.errors.OpError):  # named when it is tried
+        if prior is not None:  # known by its density at the points
+            arrays.append(np.asarray(prior.log_prob(tf.cast(points, prior.dtype))))
+    sums = [
+        hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for a in (points, *(moments or ()), *arrays)
+    ]
     # A part of the user's own is known by its name alone.
     said = {"seed": seed, "config": config if asked[0] else None, "parts": parts, "start": " ".join(sums)}
     return {name: str(value) for name, value in said.items()} | versions(config.jit_compile, tf.float32)

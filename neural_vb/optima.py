@@ -20,6 +20,7 @@ from neural_vb.probing import Probe
 logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Array], tuple[Array, Array]]
+NUDGE = 0.01
 RESTED = 0.1  # scales; an optimum that is found again within them stays where it is
 MAX_TRIALS = 40  # distances tried along a direction
 
@@ -129,10 +130,15 @@ def cover(optima: list[Laplace]) -> tuple[Array, Array]:
 
 
 def find_optima(evaluate: Probe, points: Array) -> list[Laplace]:
-    """Laplace approximations at the distinct optima reached from ``points`` [N, D]."""
+    """Laplace approximations at the distinct optima reached from ``points`` [N, D], the highest first.
+
+    No search begins at a point itself but beside it, for it may be a saddle between modes, as the origin of a symmetric
+    density is, where the gradient is zero.
+    """
     optima: list[Laplace] = []
-    for point in points:
-        mean, log_prob = optimise(evaluate, point)
+    beside = NUDGE * np.random.default_rng(0).standard_normal(points.shape) * np.maximum(np.abs(points), 1.0)
+    ends = [optimise(evaluate, point) for point in points + beside]
+    for mean, log_prob in sorted(ends, key=lambda end: -end[1]):
         if not np.isfinite(log_prob) or log_prob <= -1e29:
             continue
         if any(_is_inside(mean, optimum) for optimum in optima):

@@ -34,7 +34,9 @@ MAX_LOOKS = 4
 REACH = 1.0  # nats; moved draws of a mixture farther away are not yet the target's
 POINTS_A_NUMBER = 10
 
-Move = Callable[[Array, int], tuple[Array, Array]]
+FAR, NEAR = 30, 10  # transitions: for draws that make the next mixture, and for those that only judge
+
+Move = Callable[[Array, int, int], tuple[Array, Array]]
 
 
 class Population(NamedTuple):
@@ -72,7 +74,7 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
         base: the mixture to begin with.
         seed: of the draws.
         tolerance: divergence that is good enough.
-        move: (draws [N, D], index) -> draws nearer to the target, [N', D], and their log p [N'].
+        move: (draws [N, D], index, number of transitions) -> draws nearer to the target, [N', D], and their log p [N'].
 
     Returns:
         The mixture with the smallest divergence, which is infinite where a draw of it has no density under the
@@ -85,9 +87,11 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
         number = len(found.base.log_weights)
         met = found.divergence < tolerance
         room = gaussian_mixture.count(2 * number, base.means.shape[1]) < NUM_MOVED / POINTS_A_NUMBER
-        if (number <= FEW) if met else not (room and found.divergence < REACH):
+        if met and number <= FEW:
+            return found
+        if not met and not (room and found.divergence < REACH):
             break
-        u, log_p = move(gaussian_mixture.sample(found.base, NUM_MOVED, rng), look)
+        u, log_p = move(gaussian_mixture.sample(found.base, NUM_MOVED, rng), look, FAR if room else NEAR)
         gaps = log_p - logsumexp(gaussian_mixture.log_prob(found.base, u), 1)
         beyond = 0.5 * float(gaps.var()) if len(gaps) and np.isfinite(gaps).all() else np.inf
         if beyond == np.inf:

@@ -73,6 +73,7 @@ class Posterior:
         jit_compile = self.versions.get("jit_compile", "True") == "True"
         return Evaluation(self.parts, self.parameters, self.whitened, jit_compile)
 
+    @quiet_tracing()
     def sample(self, num_draws: int = 1_000, *, seed: int = 0) -> Draws:
         """Independent draws from q, in the user's names and on their constrained supports.
 
@@ -219,7 +220,7 @@ class Posterior:
             float(found.nested_r_hat.max()),
             seed,
             inference_data.to_arviz,
-            self._attributes(),
+            {name: value for name, value in self._attributes().items() if not name.startswith("verdict")},
         )
 
     def summary(

@@ -119,4 +119,6 @@ def _number(value: Any) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2g}" if math.isfinite(value) and abs(value) < 100 else f"{value:.4g}"
+    if math.isfinite(value) and 1.0 <= abs(value) < 1e6:
+        return f"{value:.2f}"  # nats, of which hundredths matter
+    return f"{value:.2g}"

@@ -51,7 +51,6 @@ class WarmStart(NamedTuple):
 NUM_PARTICLES = 2_048
 NUM_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
 NUM_TUNING = 512  # of the draws that are moved; the step size is theirs
-NUM_TRANSITIONS = 30
 PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
 NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
 MAX_ROUNDS = 8
@@ -159,18 +158,20 @@ def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
 def _mover(target: WhitenedTarget, seed: int, jit_compile: bool) -> population.Move:
     """Short Hamiltonian chains from a mixture's draws."""
 
-    def run(u: tf.Tensor, tuning: tf.Tensor, start: polish.Coordinates, key: tf.Tensor) -> polish.Polished:
-        return polish.polish(
-            target.value_and_gradient, u, tuning, start, None, seed=key, num_transitions=NUM_TRANSITIONS
-        )
+    def run(
+        u: tf.Tensor, tuning: tf.Tensor, start: polish.Coordinates, key: tf.Tensor, num: tf.Tensor
+    ) -> polish.Polished:
+        return polish.polish(target.value_and_gradient, u, tuning, start, None, seed=key, num_transitions=num)
 
     compiled = Compiled(run, jit_compile=jit_compile)
 
-    def move(u: Array, look: int) -> tuple[Array, Array]:
+    def move(u: Array, look: int, num_transitions: int) -> tuple[Array, Array]:
         tuning, rest = np.split(u[:, np.newaxis], [NUM_TUNING])
         start = polish.Coordinates(*(tf.constant(part, tf.float32) for part in polish.coordinates(tuning)))
         key = mixtures.fold_in([seed, look], Stream.MOVES)
-        ends = compiled(tf.constant(rest, tf.float32), tf.constant(tuning, tf.float32), start, key)
+        ends = compiled(
+            tf.constant(rest, tf.float32), tf.constant(tuning, tf.float32), start, key, tf.constant(num_transitions)
+        )
         log_prob = ends.log_prob.numpy()[:, 0].astype(np.float64)
         finite = np.isfinite(log_prob)
         return ends.u.numpy()[finite, 0].astype(np.float64), log_prob[finite]

@@ -39,6 +39,7 @@ FLOORS = {
     "provenance": 1,
     "psis": 1,
     "ratio_losses": 1,
+    "restarting": 1,
     "smoothing": 1,
     "tails": 1,
     "uniformity": 1,

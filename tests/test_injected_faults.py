@@ -58,7 +58,7 @@ def check(fault: str, share: float, seed: int, *, gradient_alone: bool) -> None:
     assert np.isfinite(draws).all()
     assert all(np.isfinite(part).all() for part in tf.nest.flatten(posterior.parameters))
     if share == 0.5 and not gradient_alone:
-        assert posterior.history.finite[1:].mean() < 0.8 or posterior.history.skipped.sum() > 10
+        assert posterior.history.finite_share[1:].mean() < 0.8 or posterior.history.skipped.sum() > 10
     np.testing.assert_allclose(draws.mean(0), [1.0, -1.0], atol=0.3)
     np.testing.assert_allclose(draws.std(0), 1.0, atol=0.3)
 

@@ -97,3 +97,16 @@ def test_a_search_that_ran_out_of_steps_finds_no_optimum_of_its_own() -> None:
     first = laplace(evaluate, ends[0])
     assert max(np.abs(np.linalg.solve(first.scale_tril, end - ends[0])).max() for end in ends) > 1.0
     assert len(find_optima(evaluate, points)) == 1
+
+
+@pytest.mark.parametrize(("size", "distance"), [(1, 6.0), (2, 4.0), (10, 2.0)])
+def test_modes_on_both_sides_of_a_saddle_at_the_origin_are_found(size: int, distance: float) -> None:
+    """The gradient at the origin of a symmetric density is zero: no optimum, and wide enough to hide both modes."""
+
+    def log_prob(z: Tensor) -> Tensor:
+        each = [-0.5 * tf.reduce_sum((z - sign * distance) ** 2, -1) for sign in (-1.0, 1.0)]
+        return tf.reduce_logsumexp(tf.stack(each), 0)
+
+    found = find_optima(evaluator(log_prob, size), dispersed_points(size, 10, seed=0))
+    ends = sorted(float(optimum.mean[0]) for optimum in found)
+    np.testing.assert_allclose(ends, [-distance, distance], atol=0.05)

@@ -18,7 +18,7 @@ STANDARD = Base(np.zeros(1), np.zeros((1, 3)), np.eye(3)[None])
 
 def still(log_prob: Callable[[Array], Array]) -> population.Move:
     """Moves nothing: the kernel of which every density is invariant."""
-    return lambda u, look: (u, log_prob(u))
+    return lambda u, look, num: (u, log_prob(u))
 
 
 def gaussian(u: Array) -> Array:
@@ -116,7 +116,7 @@ def twisted_draws(num: int, rng: np.random.Generator) -> Array:
 def test_many_components_are_believed_where_moved_draws_find_no_more(seed: int) -> None:
     """With draws that have been moved all the way, the mixture is within the tolerance under the target itself."""
 
-    def move(u: Array, look: int) -> tuple[Array, Array]:
+    def move(u: Array, look: int, num: int) -> tuple[Array, Array]:
         moved = twisted_draws(len(u), np.random.default_rng([seed, look]))
         return moved, twisted(moved)
 
@@ -133,7 +133,7 @@ def test_many_components_are_believed_where_moved_draws_find_no_more(seed: int) 
 def test_a_mixture_that_moved_draws_leave_is_not_met() -> None:
     """Draws moved to where the mixture has nothing say that it is not near, whatever its own draws say."""
 
-    def move(u: Array, look: int) -> tuple[Array, Array]:
+    def move(u: Array, look: int, num: int) -> tuple[Array, Array]:
         away = np.where(np.arange(len(u))[:, None] % 10 == 0, u + np.array([0.0, 40.0]), u)
         return away, twisted(u)
 

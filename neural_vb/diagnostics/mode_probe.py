@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from neural_vb._types import Array
 from neural_vb.diagnostics.chains import NUM_TUNING, WIDTH, Chains, Kernel
-from neural_vb.verdicts import FAIL, INCONCLUSIVE, NO_PROBLEM, Finding
+from neural_vb.verdicts import FAIL, INCONCLUSIVE, NO_PROBLEM, NOT_ASSESSED, Finding
 
 NUM_TRANSITIONS = 24
 SPREADS = (2.0, 4.0, 8.0)  # sds of over-dispersed starts, in those of the draws
@@ -98,8 +98,10 @@ def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: 
     # Tuning chains begin where the others do too: a step that is right at the mode may be wrong further out.
     mixed = tuned.tuning.copy()
     mixed[::2, 0] = begin[1 : NUM_TUNING + 1 : 2].astype(np.float32)
-    ends = chains.run(begin, Kernel(mixed, tuned.coordinates), num_transitions=NUM_TRANSITIONS, seed=[seed, 7_919])
     log_p, _ = chains.look(u)
+    if not np.isfinite(log_p).any():
+        return Finding(NOT_ASSESSED, "no draw has a finite log density", {}, {}, "fit again from another start=")
+    ends = chains.run(begin, Kernel(mixed, tuned.coordinates), num_transitions=NUM_TRANSITIONS, seed=[seed, 7_919])
     mean, factor = (np.asarray(part)[0] for part in tuned.coordinates)
     standard = lambda u: np.linalg.solve(factor, (u - mean).T).T  # noqa: E731
     found = outside(standard(ends.u), ends.log_prob, standard(u), log_p)

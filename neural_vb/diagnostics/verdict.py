@@ -99,7 +99,7 @@ def assess(
         _optimisation(subject, u[:NUM_CHAINS], tolerances, seed),
         local,
         coverage,
-        _elbo_trust(subject, polished, u, tolerances, seed),
+        coverage if coverage.state == NOT_ASSESSED else _elbo_trust(subject, polished, u, tolerances, seed),
         _calibration(calibration),
         seed,
     )
@@ -164,7 +164,9 @@ def _elbo_trust(subject: Subject, polished: Polishing, u: Array, tolerances: Tol
         "standard error": found.standard_error,
         "k-hat": found.pareto_k,
         "lower bound": found.lower_bound,
-        "upper bound, with refined draws": float(upper[np.isfinite(upper)].mean()) if len(upper) else np.inf,
+        "upper bound, with refined draws": float(upper[np.isfinite(upper)].mean())
+        if np.isfinite(upper).any()
+        else np.inf,
         "critic accuracy": report.accuracy,
         "critic slope": report.slope,
         "critic calibration error": report.calibration_error,
