@@ -27,6 +27,15 @@ def test_wrong_draws_are_put_right(gaussian_chains: Any) -> None:
     assert 0.6 < found.acceptance < 1.0
 
 
+def test_one_draw_has_a_drift_too(gaussian_chains: Any) -> None:
+    """In the sds of the chains of nested R-hat, which begin elsewhere: one draw has no sd."""
+    u = np.array([[3.0, 3.0]])
+    tuning = np.random.default_rng(2).standard_normal((4_096, 2))
+    found = refine(gaussian_chains, u, tuning, num_transitions=30, seed=0)
+    np.testing.assert_allclose(found.drift, (found.u - u)[0], rtol=4.0 / np.sqrt(2 * 2_048))
+    assert (found.nested_r_hat < 1.04).all()
+
+
 def test_a_posterior_refines(named_posterior: nvb.Posterior) -> None:
     refined = named_posterior.refine(8, seed=3, num_draws=2_048)
     assert {name: value.shape for name, value in refined.draws.items()} == dict.fromkeys(

@@ -52,18 +52,19 @@ def nested_r_hat(ends: Array) -> Array:
 def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int, seed: int) -> Refined:
     """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
 
-    Drift and nested R-hat are in the target's unconstrained coordinates; R-hat comes from chains of its own, 64 groups
-    of 32 that begin at one draw each.
+    Drift and nested R-hat are in the target's unconstrained coordinates, whatever the number of draws; R-hat comes from
+    chains of its own, 64 groups of 32 that begin at one of the ``tuning`` draws each.
     """
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
     tuned = kernel(tuning)
     found = chains.run(u, tuned, num_transitions=num_transitions, seed=[seed, 11])
     copies = WIDTH // NUM_SUPERCHAINS
-    groups = np.repeat(u[np.arange(NUM_SUPERCHAINS) % len(u)], copies, axis=0)
+    groups = np.repeat(tuning[-NUM_SUPERCHAINS:], copies, axis=0)
     spread = chains.run(groups, tuned, num_transitions=num_transitions, seed=[seed, 12])
     before, after = to_z(u), to_z(found.u)
-    drift = (after.mean(0) - before.mean(0)) / (after.std(0) + 1e-300)
-    superchains = to_z(spread.u).reshape(NUM_SUPERCHAINS, copies, -1)
+    corrected = to_z(spread.u)
+    drift = (after.mean(0) - before.mean(0)) / (corrected.std(0) + 1e-300)
+    superchains = corrected.reshape(NUM_SUPERCHAINS, copies, -1)
     return Refined(found.u, found.acceptance, drift, nested_r_hat(superchains))
 
 
