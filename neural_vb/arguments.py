@@ -187,10 +187,8 @@ def try_parts(parts: Parts, event_size: int) -> None:
             )
 
 
-def try_derived(derived: Derived | None, draws: Any, num_draws: int) -> None:
+def try_derived(derived: Derived, draws: Any, num_draws: int) -> None:
     """Call ``derived`` on draws [S, ...]; ``DataError`` when it raises, or what it returns is not [S, ...] by name."""
-    if derived is None:
-        return
     fix = "return a dict of new names -> arrays whose first axis is the draws', e.g. {'ratio': d['mu'] / d['tau']}"
     try:
         with np.errstate(all="ignore"):
@@ -202,10 +200,14 @@ def try_derived(derived: Derived | None, draws: Any, num_draws: int) -> None:
         raise DataError(expected="derived to run on a batch of draws", got=got, fix=fix) from error
     if not isinstance(found, Mapping):
         raise DataError(expected="derived to return a dict of arrays", got=f"a {_kind(found)}", fix=fix)
-    taken = draws if isinstance(draws, Mapping) else {UNNAMED: draws}
+    check_derived(found, draws if isinstance(draws, Mapping) else {UNNAMED: draws}, num_draws)
+
+
+def check_derived(found: Mapping[str, Any], named: Mapping[str, Any], num_draws: int) -> None:
+    """Nothing, if derived quantities have names beside those of the draws, and their first axis; else ``DataError``."""
     for name, value in found.items():
         shape = np.shape(value)
-        if name in taken or shape[:1] != (num_draws,):
+        if name in named or shape[:1] != (num_draws,):
             raise DataError(
                 expected=f"derived quantities under new names, each with the {num_draws} draws as first axis",
                 got=f"{name!r} of shape {shape}",

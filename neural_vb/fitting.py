@@ -354,7 +354,7 @@ def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tup
     base = mixtures.standard_base(target.event_size)
     jit_compile = config.jit_compile and earlier.versions.get("jit_compile", "True") == "True"
     # Other data have other scores: the bound on them is measured anew, at the earlier posterior's draws.
-    whitened = replace(earlier.whitened, target=target, max_score=np.inf)
+    whitened = replace(earlier.whitened, target=target)
     u = whitened.whitening.to_u(earlier.sample_unconstrained(NUM_SCORES, seed=earlier.seed))
     _, score = whitened.value_and_gradient(tf.constant(u, tf.float32))
     max_score = max(earlier.whitened.max_score, longest(score))

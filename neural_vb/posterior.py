@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import _checks, checkpoints, drawing, inference_data, plots
+from neural_vb import _checks, arguments, checkpoints, drawing, inference_data, plots
 from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, Tensor
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
@@ -21,7 +21,7 @@ from neural_vb.diagnostics.evidence import Evidence
 from neural_vb.diagnostics.polishing import BUDGET
 from neural_vb.diagnostics.verdict import Examiner
 from neural_vb.draws import UNNAMED
-from neural_vb.errors import DataError, UnsupportedError
+from neural_vb.errors import UnsupportedError
 from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.history import History
 from neural_vb.verdicts import Verdict
@@ -106,13 +106,7 @@ class Posterior:
             return draws
         extra = {name: np.asarray(value) for name, value in self.derived(draws).items()}
         named = dict(draws) if isinstance(draws, Mapping) else {UNNAMED: draws}
-        for name, value in extra.items():
-            if name in named or value.shape[:1] != (z.shape[0],):
-                raise DataError(
-                    expected=f"derived quantities under new names, each with the {z.shape[0]} draws as first axis",
-                    got=f"{name!r} of shape {value.shape}",
-                    fix="rename it, or keep the axis of draws first: write mu[..., None] to broadcast against vectors",
-                )
+        arguments.check_derived(extra, named, z.shape[0])
         return named | extra
 
     @quiet_tracing()

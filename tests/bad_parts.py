@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from bad_arguments import OneWay
+from bad_arguments import POSITIVE, OneWay
 from bad_input import LINE, MU, Kinds, Row, Y, fit, normal, on, row, scaled
 
 import neural_vb as nvb
@@ -21,9 +21,6 @@ from neural_vb.errors import (
 )
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-NAMED: dict[str, Any] = {"event_shape": {"mu": [], "tau": []}}
-POSITIVE: dict[str, Any] = NAMED | {"bijector": {"tau": tfb.Exp()}}
 
 
 def settings(found: str, **fields: Any) -> Row:

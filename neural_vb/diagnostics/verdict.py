@@ -213,8 +213,8 @@ class Examiner:
 
     @cached_property
     def chains(self) -> Chains:
-        """Transitions under the target with its own scores: a bound on them would be taken for each draw's share."""
-        return Chains(replace(self.evaluation.target, max_score=np.inf), self.evaluation.jit_compile)
+        """Transitions under the target."""
+        return Chains(self.evaluation.target, self.evaluation.jit_compile)
 
     def draw(self, num_draws: int, seed: int) -> Array:
         """Whitened draws u [S, D] that no other purpose has seen."""
