@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import archives, binding, conditional_flows, contrasts, critics, features, networks, samplers
+from neural_vb import archives, bending, binding, conditional_flows, contrasts, critics, features, networks, samplers
 from neural_vb._types import Array, Contrast, Parameters, Status, Target
 from neural_vb.avb import Parts, losses
+from neural_vb.bending import Bend
 from neural_vb.errors import FileFormatError
 from neural_vb.history import History
 from neural_vb.whitening import WhitenedTarget, Whitening
@@ -94,6 +95,7 @@ def save(record: Record, path: str | Path, *, overwrite: bool = False) -> None:
         "parameters": record.parameters,
         "shift": record.whitened.whitening.shift,
         "scale_tril": record.whitened.whitening.scale_tril,
+        "bends": bends(record.whitened.whitening),
         "offset": float(record.whitened.offset),
         "max_score": float(record.whitened.max_score),
         "history": vars(record.history),
@@ -180,7 +182,23 @@ def checked_whitening(content: Mapping[str, Any], event_size: int) -> Whitening:
     usable = np.isfinite(shift).all() and np.isfinite(scale_tril).all() and (np.diag(scale_tril) > 0).all()
     if not usable or np.triu(scale_tril, 1).any():
         raise ValueError("a whitening that is not lower triangular with a positive diagonal")
-    return Whitening(shift, scale_tril)
+    return Whitening(shift, scale_tril, tuple(_checked_bend(fields, event_size) for fields in content.get("bends", ())))
+
+
+def bends(whitening: Whitening) -> tuple[dict[str, Array], ...]:
+    """The bends for a file."""
+    return tuple(bend._asdict() for bend in whitening.bends)
+
+
+def _checked_bend(fields: Mapping[str, Any], event_size: int) -> Bend:
+    bend = Bend(**{name: np.asarray(value, np.float64) for name, value in fields.items()})
+    if tuple(part.shape for part in bend) != bending.shapes(event_size) or not all(
+        np.isfinite(part).all() for part in bend
+    ):
+        raise ValueError(f"a bend of shapes {[part.shape for part in bend]}, or one that is not finite")
+    if not np.isclose(np.linalg.slogdet(bend.matrix)[1], bend.log_det):
+        raise ValueError("a bend with another determinant")
+    return bend
 
 
 def rehearse(

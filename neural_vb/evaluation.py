@@ -55,8 +55,8 @@ class Evaluation:
 
     def log_q(self, z: Tensor) -> Array:
         """Estimate of log q in unconstrained space, log r + T, [n, D] -> [n] in nats."""
-        u = tf.constant(self.target.whitening.to_u(np.asarray(z)), tf.float32)
-        return self._log_q(self.parameters, u).numpy() - self.target.whitening.log_det
+        u, log_det = self.target.whitening.inverse(np.asarray(z))
+        return self._log_q(self.parameters, tf.constant(u, tf.float32)).numpy() - log_det
 
     def log_p(self, z: Tensor) -> Array:
         """The target's log density, [n, D] -> [n] in nats."""

@@ -158,7 +158,8 @@ def _settled(evaluate: Probe, found: Laplace) -> Laplace:
 
     def whitened(u: Array) -> tuple[Array, Array]:
         log_prob, gradient = evaluate(found.mean + u @ found.scale_tril.T)
-        return log_prob, gradient @ found.scale_tril
+        with np.errstate(invalid="ignore"):  # a search may leave the support
+            return log_prob, gradient @ found.scale_tril
 
     u, log_prob = optimise(whitened, np.zeros_like(found.mean))
     if log_prob <= -1e29 or np.abs(u).max() < RESTED:

@@ -5,6 +5,7 @@
 2. Tempered sequential Monte Carlo from this Gaussian, or from one that covers the optima, and from plain ones; the run
    with the largest evidence is kept, and repeated from its own moments until they no longer move.
 3. A Gaussian mixture on its particles, with whitening by their moments, and improved by population Monte Carlo.
+4. Where that does not meet the posterior, 2 and 3 again in curved coordinates, as long as these bring it nearer.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import gaussian_mixture, gaussian_vi, mixtures, polish, population, smc
+from neural_vb import bending, gaussian_mixture, gaussian_vi, mixtures, polish, population
 from neural_vb._types import Array, Base, Target
+from neural_vb.bending import Bend
 from neural_vb.compilation import Compiled
-from neural_vb.errors import ImproperDensityError, TargetValueError
+from neural_vb.errors import TargetValueError
 from neural_vb.mixtures import Stream
 from neural_vb.optima import Laplace, cover, find_optima
+from neural_vb.particles import NUM_PARTICLES, Round, Runner, moments_of, settle
 from neural_vb.population import Population
 from neural_vb.probing import Probe
 from neural_vb.whitening import WhitenedTarget, Whitening, longest
@@ -48,12 +51,13 @@ class WarmStart(NamedTuple):
     met: Population | None = None
 
 
-NUM_PARTICLES = 2_048
 NUM_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
 NUM_TUNING = 512  # of the draws that are moved; the step size is theirs
 PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
 NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
-MAX_ROUNDS = 8
+MAX_BENDS = 3
+MAX_REFITS = 8
+RESTED = 4.0 / NUM_PARTICLES**0.5  # of means and log sds that the bend has made zero
 
 
 def warm_start(
@@ -107,22 +111,79 @@ def warm_start(
     if gaussian is not None:
         candidates.insert(0, (gaussian.mean, gaussian.scale_tril))
         if gaussian.divergence < NEARLY * tolerance:
-            found = _improved(_gaussian(target, gaussian, numbers, seed, jit_compile), seed, tolerance)
+            found = _improved(_gaussian(target, gaussian, (), numbers, seed, jit_compile), seed, tolerance)
             if found.met is not None:
                 return found
     report("particles")
     tops = [evaluate(optimum.mean[np.newaxis])[0][0] for optimum in optima]
-    runner = _Runner(target, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
-    current = _settle(runner, candidates)
+    runner = Runner(target, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
+    current = settle(runner, candidates)
     report("mixture")
-    return _mixture(runner, current, numbers, seed, tolerance)
+    found = _mixture(runner, current, numbers, seed, tolerance)
+    if tolerance == 0.0 or found.met is not None:
+        return found
+    for _ in range(MAX_BENDS):
+        bent = _bent(found, current, evaluate, numbers, seed, tolerance, report)
+        if bent is None or not bent[0].numbers["bound"] > found.numbers["bound"] + tolerance:
+            break
+        found, current = bent
+        if found.met is not None:
+            break
+    return found
+
+
+def _bent(
+    found: WarmStart,
+    current: Round,
+    evaluate: Probe,
+    numbers: dict[str, float],
+    seed: int,
+    tolerance: float,
+    report: Callable[[str], None],
+) -> tuple[WarmStart, Round] | None:
+    """The start in coordinates with a bend more, and its particles; None where no bend is worth it.
+
+    The bend is found anew from the particles that it leads to: those before it may not have been in all of a funnel.
+    """
+    target, bends = found.target.target, found.target.whitening.bends
+    runner = Runner(target, num_bends=len(bends) + 1, top=-np.inf, seed=seed, jit_compile=found.jit_compile)
+    y, rests = current.y, 0
+    for _ in range(MAX_REFITS):
+        bend = bending.find(y)
+        if bend is None:
+            return None
+        report("bend")
+        near = gaussian_mixture.moments(bend.inverse(y)[0])
+        try:
+            current = settle(runner, [(near.means[0], near.scale_trils[0])], (*bends, bend))
+        except TargetValueError:
+            return None
+        y = bending.forward((bend,), tf.constant(current.y))[0].numpy()
+        change = max(np.abs(current.y.mean(0)).max(), np.abs(np.log(current.y.std(0) + 1e-30)).max())
+        rests = rests + 1 if change < RESTED else 0
+        if rests == 2:
+            break
+    near = gaussian_mixture.moments(current.y)
+    start = gaussian_vi.Start(near.means[0], near.scale_trils[0])
+    gaussian = gaussian_vi.fit(bending.pulled_back(current.bends, evaluate), (start,), seed=seed)
+    if gaussian is not None and gaussian.divergence < NEARLY * tolerance:
+        again = _gaussian(target, gaussian, current.bends, numbers, seed, found.jit_compile)
+        again = _improved(again, seed, tolerance)
+        if again.met is not None:
+            return again, current
+    return _mixture(runner, current, numbers, seed, tolerance), current
 
 
 def _gaussian(
-    target: Target, gaussian: gaussian_vi.Gaussian, numbers: dict[str, float], seed: int, jit_compile: bool
+    target: Target,
+    gaussian: gaussian_vi.Gaussian,
+    bends: tuple[Bend, ...],
+    numbers: dict[str, float],
+    seed: int,
+    jit_compile: bool,
 ) -> WarmStart:
     """A start from one Gaussian."""
-    whitened = WhitenedTarget(target, Whitening(gaussian.mean, gaussian.scale_tril), gaussian.elbo)
+    whitened = WhitenedTarget(target, Whitening(gaussian.mean, gaussian.scale_tril, bends), gaussian.elbo)
     base = mixtures.standard_base(target.event_size)
     u = np.random.default_rng([seed, Stream.GAUSSIAN]).standard_normal((NUM_PARTICLES, target.event_size))
     _, score = whitened.value_and_gradient(tf.constant(u, tf.float32))
@@ -148,10 +209,12 @@ def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
     base = found.base
     logger.info("%d components are %.4f nats from the target", len(base.log_weights), found.divergence)
     if len(base.log_weights) == 1:
-        shift = target.whitening.to_z(tf.constant(base.means[0])).numpy()
-        target = replace(target, whitening=Whitening(shift, target.whitening.scale_tril @ base.scale_trils[0]))
+        before = target.whitening
+        shift, scale_tril = before.shift + before.scale_tril @ base.means[0], before.scale_tril @ base.scale_trils[0]
+        target = replace(target, whitening=replace(before, shift=shift, scale_tril=scale_tril))
         base = mixtures.standard_base(target.event_size)
     numbers = warm.numbers | {"components": float(len(base.log_weights)), "divergence": found.divergence}
+    numbers["bound"] = found.elbo + target.offset
     return WarmStart(target, base, numbers, warm.jit_compile, found if found.divergence < tolerance else None)
 
 
@@ -192,140 +255,11 @@ def _finite(evaluate: Probe, points: Array) -> Array:
     return finite
 
 
-class _Round(NamedTuple):
-    whitening: Whitening
-    offset: float
-    particles: smc.Particles
-    z: Array
-    score: Array  # gradient of log p at z in the round's coordinates
-    log_evidence: float
-
-
-class _Runner:
-    """Sequential Monte Carlo from any Gaussian, compiled once: the coordinates are arguments.
-
-    Particles know log p less its largest known value, in single precision. Less its value at the centre would not do:
-    between narrow modes that is -1e8 or less, next to which single precision knows no nats.
-    """
-
-    def __init__(self, target: Target, *, top: float, seed: int, jit_compile: bool) -> None:
-        self.target = target
-        self.top = float(top)
-        self.seed = seed
-        self.rounds = 0
-
-        def value_and_gradient(
-            u: tf.Tensor, shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(u)
-                z = tf.matmul(tf.cast(u, tf.float64), scale_tril, transpose_b=True) + shift
-                log_prob = target.log_prob(tf.cast(z, target.dtype)[:, tf.newaxis])[:, 0]
-                log_prob = tf.cast(tf.cast(log_prob, tf.float64) - offset, tf.float32)
-            gradient = tape.gradient(log_prob, u)
-            usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
-            return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
-
-        # Traced here, outside the compiled function. Inside it tf.vectorized_map (in every AutoBatched joint) makes a
-        # call whose gradient passes shapes on, TensorFlow then takes all arguments for compile-time constants, and XLA
-        # compiles anew for every start.
-        size = target.event_size
-        specs = [
-            tf.TensorSpec([NUM_PARTICLES, size], tf.float32),
-            tf.TensorSpec([size], tf.float64),
-            tf.TensorSpec([size, size], tf.float64),
-            tf.TensorSpec([], tf.float64),
-        ]
-        self.traced = tf.function(value_and_gradient, autograph=False).get_concrete_function(*specs)
-
-        def run(
-            start: smc.Start, shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor, seed: tf.Tensor
-        ) -> smc.Particles:
-            return smc.sample(lambda u: self.traced(u, shift, scale_tril, offset), start, seed=seed)
-
-        self.compiled = Compiled(run, jit_compile=jit_compile)
-
-    def __call__(self, shift: Array, scale_tril: Array) -> _Round:
-        whitening = Whitening(np.asarray(shift, np.float64), np.asarray(scale_tril, np.float64))
-        seed = mixtures.fold_in([self.seed, self.rounds], mixtures.Stream.PARTICLES)
-        for _ in range(2):
-            top = self.top if np.isfinite(self.top) else 0.0
-            coordinates = (
-                tf.constant(whitening.shift),
-                tf.constant(whitening.scale_tril),
-                tf.constant(top, tf.float64),
-            )
-            start = self._start(coordinates, seed)
-            if not self._rises(top, start.points.log_prob):
-                break
-        particles = self.compiled(start, *coordinates, seed)
-        self.rounds += 1
-        self._rises(top, particles.log_prob)
-        offset = top + whitening.log_det
-        z = whitening.to_z(particles.u).numpy()
-        usable = np.isfinite(z).all(-1) & np.isfinite(particles.log_prob.numpy())
-        log_evidence = float(particles.log_evidence) + offset
-        if (
-            not np.isfinite(log_evidence)
-            or usable.sum() < min(8 * len(shift), NUM_PARTICLES // 2)
-            or particles.beta < 1.0
-        ):
-            log_evidence = -np.inf
-        score = particles.gradient.numpy()[usable].astype(np.float64)
-        return _Round(whitening, offset, particles, z[usable], score, log_evidence)
-
-    def _start(self, coordinates: tuple[tf.Tensor, ...], seed: tf.Tensor) -> smc.Start:
-        size = self.target.event_size
-        return smc.start(lambda u: self.traced(u, *coordinates), size, seed=seed, num_particles=NUM_PARTICLES)
-
-    def _rises(self, top: float, log_prob: tf.Tensor) -> bool:
-        """Note the largest of log p = ``top`` + ``log_prob`` [N], if none was known or it is larger; tell whether."""
-        highest = top + float(tf.reduce_max(log_prob))
-        if not np.isfinite(highest) or highest <= self.top:
-            return False
-        self.top = highest
-        return True
-
-
-def _settle(runner: _Runner, candidates: list[tuple[Array, Array]]) -> _Round:
-    """Repeat from the best candidate's own moments until they no longer move. A candidate that fits ends the search."""
-    rounds: list[_Round] = []
-    for candidate in candidates:
-        rounds.append(runner(*candidate))
-        if rounds[-1].log_evidence > -np.inf and not _moved(rounds[-1]):
-            break
-    current = max(rounds, key=lambda found: found.log_evidence)
-    if current.log_evidence == -np.inf:
-        raise TargetValueError(
-            expected="a log density that particles can follow from the start",
-            got=f"no finite evidence from {len(candidates)} starting Gaussians",
-            fix="pass start= near the bulk of the posterior, or reparameterise so that it lies near the origin",
-        )
-    first_scale = np.abs(current.z - np.median(current.z, 0)).mean(0)
-    for _ in range(MAX_ROUNDS):
-        if not _moved(current):
-            break
-        whitening = _moments(current)
-        following = runner(whitening.shift, whitening.scale_tril)
-        if following.log_evidence < current.log_evidence - 1.0:
-            break
-        current = following
-    else:
-        growth = np.abs(current.z - np.median(current.z, 0)).mean(0) / first_scale
-        if growth.max() > 1e3:
-            raise ImproperDensityError(
-                expected="a log density with a finite integral",
-                got=f"particles that kept spreading, by a factor of {growth.max():.0e} in coordinate {growth.argmax()}",
-                fix="add a proper prior for that parameter",
-            )
-    return current
-
-
-def _mixture(runner: _Runner, current: _Round, numbers: dict[str, float], seed: int, tolerance: float) -> WarmStart:
+def _mixture(runner: Runner, current: Round, numbers: dict[str, float], seed: int, tolerance: float) -> WarmStart:
     """A mixture on the particles, in coordinates of their moments."""
-    whitening = _moments(current)
-    target = WhitenedTarget(runner.target, whitening, current.log_evidence)
-    u = whitening.to_u(current.z)
+    whitening = moments_of(current)
+    target = WhitenedTarget(runner.target, replace(whitening, bends=current.bends), current.log_evidence)
+    u = whitening.to_u(current.y)
     log_density, score = target.value_and_gradient(tf.constant(u, tf.float32))
     mixture = gaussian_mixture.fit(u, log_density.numpy().astype(np.float64), seed=seed)
     if len(mixture.log_weights) == 1:
@@ -333,31 +267,10 @@ def _mixture(runner: _Runner, current: _Round, numbers: dict[str, float], seed: 
     numbers = numbers | {
         "rounds": float(runner.rounds),
         "components": float(len(mixture.log_weights)),
+        "bends": float(len(current.bends)),
         "temperatures": float(current.particles.num_stages),
         "acceptance": float(current.particles.acceptance),
         "log_evidence": current.log_evidence,
     }
     found = WarmStart(replace(target, max_score=longest(score)), mixture, numbers, runner.compiled.jit_compile)
     return _improved(found, seed, tolerance) if tolerance > 0.0 else found
-
-
-def _moved(found: _Round) -> bool:
-    """Whether the particles lie elsewhere than the Gaussian they started from, which was half as wide again."""
-    noise = found.whitening.to_u(found.z)
-    log_sd = np.log(noise.std(0) + 1e-30)
-    return bool(np.abs(noise.mean(0)).max() > 1.0 or np.abs(log_sd).max() > 0.35)
-
-
-def _moments(found: _Round) -> Whitening:
-    """Whitening by the particles' moments, with their scores as control variates.
-
-    Taken in whitened coordinates: the shrinkage of correlations by D / N would undo a correlation of .999 outside them.
-    Twice, as those of the round may fit badly.
-    """
-    whitening, score = found.whitening, found.score
-    for _ in range(2):
-        base = gaussian_mixture.moments(whitening.to_u(found.z), score)
-        shift = whitening.to_z(tf.constant(base.means[0])).numpy()
-        whitening = Whitening(shift, whitening.scale_tril @ base.scale_trils[0])
-        score = score @ base.scale_trils[0]
-    return whitening

@@ -1,26 +1,30 @@
-"""Whitened coordinates u with z = shift + scale_tril u, in which every target is about standard."""
+"""Whitened coordinates u, in which every target is about standard: z = shift + scale_tril u, and bends after that."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
 
+from neural_vb import bending
 from neural_vb._types import Array, Draws, Target, Tensor
+from neural_vb.bending import Bend
 
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """An affine map, in float64.
+    """y = shift + scale_tril u, then z by the bends, the last one first; in float64. Without bends z = y.
 
     Attributes:
         shift: [D].
         scale_tril: [D, D], lower triangular with a positive diagonal.
+        bends: curved maps from y to z.
     """
 
     shift: Array
     scale_tril: Array
+    bends: tuple[Bend, ...] = field(default=(), repr=False)
 
     @property
     def event_size(self) -> int:
@@ -29,23 +33,34 @@ class Whitening:
 
     @property
     def log_det(self) -> float:
-        """log |det dz/du|, nats."""
+        """log |det dy/du|, nats: all of it without bends."""
         return float(np.log(np.diag(self.scale_tril)).sum())
 
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """u [..., D] -> z [..., D], log |det dz/du| [...], float64: float32 has no small scales at a large shift."""
+        y = tf.tensordot(tf.cast(u, tf.float64), tf.constant(self.scale_tril.T), 1) + tf.constant(self.shift)
+        z, log_det = bending.forward(self.bends, y)
+        return z, log_det + self.log_det
+
+    def inverse(self, z: Array) -> tuple[Array, Array]:
+        """z [..., D] -> u [..., D], log |det dz/du| [...], NumPy float64."""
+        z = np.asarray(z, np.float64)
+        y, log_det = bending.inverse(self.bends, z.reshape(-1, self.event_size))
+        u = np.linalg.solve(self.scale_tril, (y - self.shift).T).T
+        return u.reshape(z.shape), log_det.reshape(z.shape[:-1]) + self.log_det
+
     def to_z(self, u: Tensor) -> Tensor:
-        """[..., D] -> [..., D], float64: large shifts would swallow small scales in float32."""
-        return tf.tensordot(tf.cast(u, tf.float64), tf.constant(self.scale_tril.T), 1) + tf.constant(self.shift)
+        """[..., D] -> [..., D], float64."""
+        return self.forward(u)[0]
 
     def to_u(self, z: Array) -> Array:
         """[..., D] -> [..., D], NumPy float64."""
-        centred = np.asarray(z, np.float64) - self.shift
-        flat = centred.reshape(-1, self.event_size).T
-        return np.linalg.solve(self.scale_tril, flat).T.reshape(centred.shape)
+        return self.inverse(z)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class WhitenedTarget:
-    """log p(x, shift + scale_tril u) + log |det scale_tril| - offset, a float32 target in u.
+    """log p(x, z(u)) + log |det dz/du| - offset, a float32 target in u.
 
     The offset is subtracted in the target's own precision, so that what reaches float32 is small.
 
@@ -74,9 +89,9 @@ class WhitenedTarget:
 
     def log_prob(self, u: Tensor, x: Tensor | None = None) -> Tensor:
         """[S, B, D] -> [S, B]; its gradient in u is finite and at most ``max_score`` long per draw."""
-        z = tf.cast(self.whitening.to_z(self._guard(u)), self.target.dtype)
-        log_prob = tf.cast(self.target.log_prob(z, x), tf.float64)
-        return tf.cast(log_prob + (self.whitening.log_det - self.offset), tf.float32)
+        z, log_det = self.whitening.forward(self._guard(u))
+        log_prob = tf.cast(self.target.log_prob(tf.cast(z, self.target.dtype), x), tf.float64)
+        return tf.cast(log_prob + (log_det - self.offset), tf.float32)
 
     def value_and_gradient(self, u: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """[S, B, D] -> ([S, B], [S, B, D]), or [N, D] -> ([N], [N, D]) for one data set.

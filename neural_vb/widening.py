@@ -8,6 +8,8 @@ and stay as they are: only the map to z changes, so that log q = log r + T holds
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from neural_vb._types import Array
@@ -21,8 +23,8 @@ NOISE = 4.0  # standard errors of the particles' log sd
 def widen(whitening: Whitening, u: Array, num_particles: int) -> tuple[Whitening, Array]:
     """The map z = shift + scale_tril u, stretched where draws u are narrower than it says that p is.
 
-    With s_i the sd of coordinate i that the whitening stands for (its scale_tril is a factor of p's covariance) and
-    m_i, q_i mean and sd of the draws, z_i becomes m_i + (s_i / q_i) (z_i - m_i) where
+    With z as it is before bends, s_i the sd of coordinate i that the whitening stands for (its scale_tril is a factor
+    of p's covariance) and m_i, q_i mean and sd of the draws, z_i becomes m_i + (s_i / q_i) (z_i - m_i) where
 
         max(.07, 4 se) < log(s_i / q_i) < .5,    se = ((kurtosis_i - 1) / (4 N))^(1/2).
 
@@ -45,5 +47,5 @@ def widen(whitening: Whitening, u: Array, num_particles: int) -> tuple[Whitening
     if not applied.any():
         return whitening, applied
     factor = np.exp(applied)
-    stretched = Whitening(mean + factor * (whitening.shift - mean), factor[:, np.newaxis] * whitening.scale_tril)
-    return stretched, applied
+    shift, scale_tril = mean + factor * (whitening.shift - mean), factor[:, np.newaxis] * whitening.scale_tril
+    return replace(whitening, shift=shift, scale_tril=scale_tril), applied
