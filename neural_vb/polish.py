@@ -103,13 +103,16 @@ def polish(
     v = tf.linalg.triangular_solve(scale_tril, tf.transpose(both - mean, [1, 2, 0]))
     v = tf.transpose(v, [2, 0, 1])
 
-    def to_u(v: Tensor) -> Tensor:
+    def to_u(v: Tensor, mean: Tensor, scale_tril: Tensor) -> Tensor:
         return mean + tf.einsum("bij,sbj->sbi", scale_tril, v)
 
-    def body(t: Tensor, points: Points, step: Tensor, accepted: Tensor, *x: Tensor) -> tuple[Tensor, ...]:
-        # The data travel with the loop: of what does not change in it XLA may want the values, see ``training``.
+    def body(t: Tensor, points: Points, step: Tensor, accepted: Tensor, *fixed: Tensor) -> tuple[Tensor, ...]:
+        # Of what does not change in a loop XLA may want the values, and compile anew for each: it must not know.
+        fixed = tuple(tf.where(t < 0, tf.zeros_like(part), part) for part in fixed)
+        seed, mean, scale_tril, *x = fixed
+
         def value_and_gradient(v: Tensor) -> tuple[Tensor, Tensor]:
-            value, gradient = density(to_u(v), *(x or (None,)))
+            value, gradient = density(to_u(v, mean, scale_tril), *(x or (None,)))
             return value, tf.einsum("bij,sbi->sbj", scale_tril, gradient)
 
         noise = normal(tf.shape(points.u)[:-1], size + 3, fold_in(seed, t + 1))
@@ -131,7 +134,7 @@ def polish(
             points,
             tf.where(first, step, tuned),
             accepted + tf.where(first, 0.0, mean_rate),
-            *x,
+            *fixed,
         )
 
     zeros = tf.zeros_like(v[..., 0])
@@ -140,10 +143,11 @@ def polish(
         Points(v, zeros, tf.zeros_like(v)),
         tf.fill([width], 0.5 * size**-0.25),
         tf.zeros([width]),
+        *(tf.convert_to_tensor(seed), mean, scale_tril),
         *(() if x is None else (x,)),
     )
     end = tf.while_loop(lambda t, *_: t <= num_transitions, body, state)
     points, step, accepted = end[1:4]
     ends = Points(*(part[num_tuning:] for part in points))
     count = tf.cast(tf.maximum(num_transitions, 1), tf.float32)
-    return Polished(to_u(ends.u), ends.log_prob, accepted / count, step)
+    return Polished(to_u(ends.u, mean, scale_tril), ends.log_prob, accepted / count, step)

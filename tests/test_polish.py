@@ -141,3 +141,33 @@ def test_coordinates_whiten_the_draws(num: int) -> None:
 
 def test_draws_that_have_collapsed_have_coordinates() -> None:
     assert np.isfinite(polish.coordinates(np.ones((10, 2, 3)))[1]).all()
+
+
+def test_seeds_and_coordinates_are_arguments_of_the_compiled_chains() -> None:
+    """XLA would have the values of what does not change in a loop, if a joint is in it, and compile for each seed."""
+    from tensorflow_probability import distributions as tfd
+
+    from neural_vb.targets import JointTarget
+
+    target = JointTarget(
+        tfd.JointDistributionNamedAutoBatched(
+            {"a": tfd.Sample(tfd.Normal(0.0, 1.0), 2), "y": lambda a: tfd.Independent(tfd.Normal(a, 1.0), 1)}
+        ),
+        {"y": [1.0, 2.0]},
+    )
+
+    def density(u: Tensor, x: None) -> tuple[Tensor, Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            value = target.log_prob(u)
+        return value, tape.gradient(value, u)
+
+    @tf.function(autograph=False, jit_compile=True)
+    def compiled(u: Tensor, tuning: Tensor, mean: Tensor, scale: Tensor, seed: Tensor, num: Tensor) -> polish.Polished:
+        return polish.polish(density, u, tuning, polish.Coordinates(mean, scale), None, seed=seed, num_transitions=num)
+
+    draws = tf.zeros([4, 1, 2])
+    arguments = (draws, draws, draws[0], tf.eye(2)[tf.newaxis], tf.constant([1, 2]), tf.constant(3))
+    code = compiled.experimental_get_compiler_ir(*arguments)(stage="hlo")
+    entry = code[code.index("ENTRY") :]
+    assert [f"parameter({i})" in entry for i in range(6)] == [True] * 6
