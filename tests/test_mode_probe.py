@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from neural_vb.diagnostics.chains import Chains, kernel
-from neural_vb.diagnostics.mode_probe import mode_probe, outside, starts
+from neural_vb.diagnostics.mode_probe import alone, climb, mode_probe, outside, starts
 from neural_vb.targets import LogProbTarget
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -18,6 +19,11 @@ NOWHERE = np.zeros((0, 2))
 
 def draws(seed: int, num: int = 20_000, size: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((num, size))
+
+
+def chains_of(log_prob: Callable[[tf.Tensor], tf.Tensor], size: int) -> Chains:
+    target = LogProbTarget(log_prob, event_shape=[size])
+    return Chains(WhitenedTarget(target, Whitening(np.zeros(size), np.eye(size))), jit_compile=False)
 
 
 def test_exact_ends_are_not_outside() -> None:
@@ -53,13 +59,58 @@ def test_a_missing_mode_is_found(distance: float) -> None:
         parts = [-0.5 * tf.reduce_sum((z - [mean, 0.0]) ** 2, -1) for mean in (0.0, distance)]
         return tf.reduce_logsumexp(tf.stack(parts), 0)
 
-    target = WhitenedTarget(LogProbTarget(two, event_shape=[2]), Whitening(np.zeros(2), np.eye(2)))
-    chains = Chains(target, jit_compile=False)
-    assert mode_probe(chains, draws(5), kernel(draws(6)), NOWHERE, seed=0).state == "fail"
+    assert mode_probe(chains_of(two, 2), draws(5), kernel(draws(6)), NOWHERE, seed=0).state == "fail"
+
+
+def test_climbs_end_at_the_top() -> None:
+    scale = np.array([1.0, 30.0])
+
+    def density(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return -0.5 * (scale * (v - 2.0) ** 2).sum(1), -scale * (v - 2.0)
+
+    begin = 10.0 * draws(9, 50)
+    kept = begin.copy()
+    np.testing.assert_allclose(climb(density, begin), 2.0, atol=1e-3)
+    np.testing.assert_array_equal(begin, kept)
+
+
+def test_tops_that_draws_share_are_not_alone() -> None:
+    """A mode that half of the ends and a fiftieth of the draws climb to is the ends' own."""
+    first, second = np.zeros((500, 2)), np.full((500, 2), 3.0)
+    ends, climbed = np.concatenate([first, second]), np.concatenate([first, first])
+    climbed[:20] = 3.0
+    assert alone(ends[[0, -1]], ends, climbed).tolist() == [False, True]
+    climbed[:250] = 3.0
+    assert alone(ends[[0, -1]], ends, climbed).tolist() == [False, False]
+
+
+def test_a_sampler_that_is_too_narrow_misses_no_mode() -> None:
+    """The best factorised Gaussian of a correlated one."""
+    precision = np.linalg.inv(0.8 * np.ones((4, 4)) + 0.2 * np.eye(4))
+    u, others = (draws(seed, size=4) / np.sqrt(np.diag(precision)) for seed in (10, 11))
+    log_prob = lambda z: -0.5 * tf.reduce_sum(z * tf.matmul(z, tf.constant(precision, tf.float32)), -1)  # noqa: E731
+    found = mode_probe(chains_of(log_prob, 4), u, kernel(others), np.zeros((0, 4)))
+    assert found.state == "inconclusive" and found.evidence["in modes of their own"] == 0
+    assert found.evidence["ended outside"] > found.evidence["by chance at most"]
+
+
+@pytest.mark.parametrize(("turn", "state"), [(2.0 * np.pi, "no_problem_found"), (np.pi, "fail")])
+def test_half_of_a_ring(turn: float, state: str) -> None:
+    """Tops along a line, of which draws may lack a part."""
+
+    def ring(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        angle, radius = turn * rng.random(20_000), 2.0 + 0.2 * rng.standard_normal(20_000)
+        return radius[:, np.newaxis] * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+    def log_prob(z: tf.Tensor) -> tf.Tensor:
+        radius = tf.norm(z, axis=-1)
+        return -12.5 * (radius - 2.0) ** 2 - tf.math.log(radius)
+
+    assert mode_probe(chains_of(log_prob, 2), ring(12), kernel(ring(13)), NOWHERE).state == state
 
 
 def test_high_dimensions_are_never_cleared() -> None:
-    target = LogProbTarget(lambda z: -0.5 * tf.reduce_sum(z**2, -1), event_shape=[12])
-    chains = Chains(WhitenedTarget(target, Whitening(np.zeros(12), np.eye(12))), jit_compile=False)
+    chains = chains_of(lambda z: -0.5 * tf.reduce_sum(z**2, -1), 12)
     found = mode_probe(chains, draws(7, 4_000, 12), kernel(draws(8, 4_000, 12)), np.zeros((0, 12)))
     assert found.state == "inconclusive"

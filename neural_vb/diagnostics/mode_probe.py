@@ -2,11 +2,13 @@
 
 An end is *outside* when its nearest neighbour among the draws is farther than that of all but one in a thousand draws,
 and *probable* when its log density is above that of the least probable hundredth of the draws. Draws of the target
-itself are both once in some thousands.
+itself are both once in some thousands. Draws that are too narrow leave such ends too; of a mode of its own is only an
+end that climbs to where few draws climb to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,11 @@ SIGNIFICANT = 1e-6
 SIGHTED = 10  # dimensions up to which a clean result says something
 ARRIVED = 0.2  # least share of chains that come to where log p is as large as among the draws
 NUM_NEIGHBOURS = 8_192
+NUM_CLIMBS = 100
+LONGEST = 1.0  # sds of the draws that one step of a climb may go, lest it jump into another mode
+NEAR = 0.05  # sds of the draws between tops that are the same
+NUM_NEAREST = 32
+ALONE = 0.2  # share of draws among ends and draws around a top, below which it is the ends' own; half if they agree
 
 
 class Outside(NamedTuple):
@@ -82,6 +89,48 @@ def _nearest(points: Array, neighbours: Array) -> Array:
     return np.sqrt(np.maximum(np.concatenate(squares), 0.0))
 
 
+def climb(density: Callable[[Array], tuple[Array, Array]], v: Array) -> Array:
+    """Where steepest ascent takes points v [N, D], each with a step of its own, which the last two gradients give.
+
+    Args:
+        density: v -> log p [N] and its gradient [N, D].
+        v: in coordinates in which draws are about standard.
+
+    Barzilai & Borwein, "Two-point step size gradient methods" (IMA J. Numer. Anal. 8, 1988); steps downhill are
+    refused, and followed by a shorter one.
+    """
+    value, gradient = density(v)
+    step = np.full(len(v), 0.1)
+    for _ in range(NUM_CLIMBS):
+        length = np.linalg.norm(gradient, axis=1) + 1e-30
+        move = np.minimum(step, LONGEST / length)[:, np.newaxis] * gradient
+        above, slope = density(v + move)
+        curvature = (move * (gradient - slope)).sum(1)
+        longer = np.where(curvature > 0.0, (move**2).sum(1) / np.maximum(curvature, 1e-30), 4.0 * step)
+        better = above >= value
+        step = np.where(better, np.minimum(longer, 1e6), 0.25 * np.minimum(step, LONGEST / length))
+        v, gradient = (np.where(better[:, np.newaxis], *both) for both in ((v + move, v), (slope, gradient)))
+        value = np.where(better, above, value)
+    return v
+
+
+def alone(tops: Array, ends: Array, draws: Array) -> Array:
+    """[M], whether few draws, as against ends, have climbed to where these tops [M, D] are.
+
+    Args:
+        tops: of some of the ends.
+        ends: [N, D], tops of all ends.
+        draws: [N, D], tops of as many draws.
+    """
+    verdicts = []
+    for top in tops:
+        near_ends, near_draws = (np.linalg.norm(points - top, axis=1) for points in (ends, draws))
+        both = np.concatenate([near_ends, near_draws])
+        radius = max(NEAR, np.partition(both, NUM_NEAREST)[NUM_NEAREST])
+        verdicts.append((near_draws <= radius).sum() < ALONE * (both <= radius).sum())
+    return np.array(verdicts, bool)
+
+
 def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: int = 0) -> Finding:
     """Chains from over-dispersed points, and from ``others``, against the draws.
 
@@ -105,16 +154,27 @@ def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: 
     mean, factor = (np.asarray(part)[0] for part in tuned.coordinates)
     standard = lambda u: np.linalg.solve(factor, (u - mean).T).T  # noqa: E731
     found = outside(standard(ends.u), ends.log_prob, standard(u), log_p)
-    missed, arrived = int(found.missed.sum()), float(found.probable.mean())
-    evidence = {"chains": len(begin), "arrived": arrived, "ended outside": missed, "by chance at most": found.expected}
+    missed, arrived = found.missed, float(found.probable.mean())
+    evidence = {"chains": len(begin), "arrived": arrived, "ended outside": int(missed.sum())}
+    evidence["by chance at most"] = found.expected
     seen = {"share of starts a mode attracts": (found.expected + 1) / max(found.probable.sum(), 1)}
-    if missed > found.expected:
-        centre = chains.target.whitening.to_z(ends.u[found.missed]).numpy()
+    if missed.sum() > found.expected:
+
+        def density(v: Array) -> tuple[Array, Array]:
+            value, score = chains.look(mean + v @ factor.T)
+            return value, score @ factor
+
+        tops = climb(density, standard(ends.u))
+        own = missed.copy()
+        own[missed] = alone(tops[missed], tops, climb(density, standard(u[:WIDTH])))
+        evidence["in modes of their own"] = int(own.sum())
+        if own.sum() <= found.expected:
+            text = "chains from elsewhere ended outside the draws, but not in modes of their own"
+            return Finding(INCONCLUSIVE, text, evidence, seen, "local_fit tells of draws that are too narrow")
+        centre = chains.target.whitening.to_z(ends.u[own]).numpy()
         where = ", ".join(f"{value:.3g}" for value in np.median(centre, 0)[:4])
         more = ", …" if size > 4 else ""
-        text = (
-            f"{missed} chains from elsewhere ended where no draw is, as probable as the draws, around ({where}{more})"
-        )
+        text = f"{own.sum()} chains from elsewhere ended where no draw is, as probable as draws, around ({where}{more})"
         return Finding(FAIL, text, evidence, seen, "fit again with start= near there, or another seed")
     if size > SIGHTED:
         text = f"nothing found, which says little in {size} dimensions"
