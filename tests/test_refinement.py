@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 import neural_vb as nvb
+from neural_vb.diagnostics.chains import Chains
 from neural_vb.diagnostics.refinement import nested_r_hat, refine
+from neural_vb.targets import LogProbTarget
+from neural_vb.whitening import WhitenedTarget, Whitening
 
 
 def test_nested_r_hat_of_chains_that_forget_and_that_do_not() -> None:
@@ -25,6 +29,19 @@ def test_wrong_draws_are_put_right(gaussian_chains: Any) -> None:
     assert np.abs(found.u.std(0) - 1.0).max() < 4.0 / np.sqrt(2 * 4_096)
     assert (np.abs(found.drift + 0.4) < 0.1).all() and (found.nested_r_hat < 1.04).all()
     assert 0.6 < found.acceptance < 1.0
+
+
+def test_a_factorised_sampler_is_put_right_along_a_long_direction() -> None:
+    """One direction twenty-five times as long as the draws are wide: chains in their coordinates would creep along it."""
+    size = 30
+    target = LogProbTarget(lambda z: -0.5 * tf.reduce_sum(z**2, -1), event_shape=[size])
+    factor = np.linalg.cholesky(0.8 * np.ones((size, size)) + 0.2 * np.eye(size))
+    chains = Chains(WhitenedTarget(target, Whitening(np.zeros(size), np.linalg.inv(factor))), jit_compile=False)
+    u, tuning = (0.2 * np.random.default_rng(s).standard_normal((4_096, size)) for s in (1, 2))
+    found = refine(chains, u, tuning, num_transitions=25, seed=0)
+    along = found.u.mean(1)
+    exact = np.sqrt(0.8 + 0.2 / size)
+    assert abs(along.std() / exact - 1.0) < 4.0 / np.sqrt(2 * 4_096)
 
 
 def test_one_draw_has_a_drift_too(gaussian_chains: Any) -> None:

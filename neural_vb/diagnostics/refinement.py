@@ -13,9 +13,10 @@ from neural_vb.diagnostics.chains import WIDTH, Chains, kernel
 
 NUM_TRANSITIONS = 50
 NUM_SUPERCHAINS = 64
+PER_DIMENSION = 10  # draws that a covariance wants
 METHOD = (
     "implicit posterior, each draw followed by {} Hamiltonian transitions; draws come from separate chains, "
-    "exact only as the number of transitions grows"
+    "exact only as the number of transitions grows; modes that chains do not cross between keep the sampler's weights"
 )
 
 
@@ -52,11 +53,15 @@ def nested_r_hat(ends: Array) -> Array:
 def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int, seed: int) -> Refined:
     """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
 
-    Drift and nested R-hat are in the target's unconstrained coordinates, whatever the number of draws; R-hat comes from
-    chains of its own, 64 groups of 32 that begin at one of the ``tuning`` draws each.
+    Where there are enough of them, coordinates are those after as many transitions: a sampler that is ten times too
+    narrow in one direction would have chains creep along it. Drift and nested R-hat are in the target's unconstrained
+    coordinates, whatever the number of draws; R-hat comes from chains of its own, 64 groups of 32 that begin at one of
+    the ``tuning`` draws each.
     """
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
     tuned = kernel(tuning)
+    if PER_DIMENSION * u.shape[1] <= min(len(tuning), WIDTH):
+        tuned = kernel(chains.run(tuning[:WIDTH], tuned, num_transitions=num_transitions, seed=[seed, 13]).u)
     found = chains.run(u, tuned, num_transitions=num_transitions, seed=[seed, 11])
     copies = WIDTH // NUM_SUPERCHAINS
     groups = np.repeat(tuning[-NUM_SUPERCHAINS:], copies, axis=0)
