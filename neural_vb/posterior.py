@@ -180,9 +180,9 @@ class Posterior:
 
     @quiet_tracing()
     def log_evidence(self, seed: int = 0) -> Evidence:
-        """log Z, nats, by importance weights of the contrast's draws, with standard error and k-hat.
+        """log Z, nats, by bridge sampling between the contrast and refined draws, with standard error and k-hat.
 
-        Beyond a k-hat of .7 neither is to be relied upon; modes that the sampler misses are missing here too.
+        Where it is not ``usable`` it is not to be relied upon; modes that the sampler misses are missing here too.
         """
         return self._examiner.log_evidence(_checks.seed(seed))
 

@@ -31,6 +31,43 @@ def test_a_proposal_that_is_too_narrow_is_told() -> None:
     assert not found.usable and "not to be relied upon" in str(found)
 
 
+def test_refined_draws_see_what_a_narrow_proposal_misses() -> None:
+    """Of a proposal .4 as wide as the target, k-hat is below .7 now and then, and weights alone are .1 nats off."""
+    scores, errors = [], []
+    for seed in range(24):
+        refined = np.random.default_rng([seed, 1]).standard_normal(NUM)
+        found = evidence(
+            weights(0.4, seed)[1], 7.0 - 0.5 * refined**2 + 0.5 * ((refined + 0.1) / 0.4) ** 2 + np.log(0.4)
+        )
+        scores.append((found.value - 7.0) / found.standard_error)
+        errors.append([found.value - 7.0, found.importance - 7.0])
+    assert np.abs(scores).max() < 4.0 and abs(np.std(scores) - 1.0) < 4.0 / np.sqrt(48)
+    bridge, alone = np.abs(errors).max(0)
+    assert bridge < 0.05 < alone
+
+
+def test_bridge_against_a_root_of_its_equation() -> None:
+    """Z = mean_r[p / (s p / Z + (1 - s) r)] / mean_p[r / (s p / Z + (1 - s) r)], by bisection."""
+    from scipy.optimize import brentq
+
+    at_r, at_p = weights(1.2, 1)[1][:500], weights(1.0, 2)[1][:300]
+    share = 300 / 800
+
+    def excess(log_z: float) -> float:
+        above = np.exp(at_r) / (share * np.exp(at_r - log_z) + 1.0 - share)
+        below = 1.0 / (share * np.exp(at_p - log_z) + 1.0 - share)
+        return float(np.log(above.mean() / below.mean()) - log_z)
+
+    assert evidence(at_r, at_p).value == pytest.approx(brentq(excess, 0.0, 20.0), abs=1e-7)
+
+
+def test_estimates_that_disagree_are_not_usable() -> None:
+    close = weights(1.1, 3)[1]
+    assert evidence(close, close).usable
+    assert not evidence(close, close + 1.0).usable
+    assert evidence(close, np.full(9, -np.inf)).standard_error == np.inf
+
+
 def test_the_target_itself_has_no_error() -> None:
     found = evidence(np.full(NUM, -3.0))
     assert found.value == pytest.approx(-3.0) and found.standard_error < 1e-12 and found.pareto_k == 0.0

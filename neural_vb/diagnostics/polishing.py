@@ -156,10 +156,11 @@ def values(pool: Array, pairs: Array) -> Array:
 
 
 class Polishing(NamedTuple):
-    """A finding, and the chains' ends u [n, D] behind it, with where they began."""
+    """A finding, and the chains' ends u [n, D] behind it with log p there; where they began, with scores there."""
 
     finding: Finding
     before: Array
+    scores: Array
     after: Array
     log_prob: Array
 
@@ -189,7 +190,7 @@ def local_fit(
     tuned = kernel(rest[:num_chains])
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
     begin, pool = to_z(start), to_z(rest)
-    log_p, _ = chains.look(start)
+    log_p, scores = chains.look(start)
     without = float(1.0 - np.isfinite(log_p).mean())
     end, done, acceptances = start, 0, []
     while True:
@@ -204,7 +205,7 @@ def local_fit(
         forgotten = done >= ENOUGH and shift.remaining.max() < FORGOTTEN
         if decided or forgotten or done >= budget or without > WITHOUT_DENSITY:
             break
-    return Polishing(_finding(shift, done, acceptance, without), start, end, ends.log_prob)
+    return Polishing(_finding(shift, done, acceptance, without), start, scores, end, ends.log_prob)
 
 
 def _finite(log_p: Array) -> Array:

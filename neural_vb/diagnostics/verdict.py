@@ -20,7 +20,7 @@ from neural_vb.diagnostics.evidence import NUM_DRAWS as NUM_WEIGHTS
 from neural_vb.diagnostics.evidence import Evidence, evidence
 from neural_vb.diagnostics.mode_probe import mode_probe
 from neural_vb.diagnostics.polishing import BUDGET, NUM_CHAINS, Polishing, local_fit
-from neural_vb.diagnostics.refinement import Refined, refine
+from neural_vb.diagnostics.refinement import NUM_TRANSITIONS, Refined, refine
 from neural_vb.diagnostics.stein import stein_identities
 from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.mixtures import Stream, fold_in
@@ -94,9 +94,9 @@ def assess(
     polished = local_fit(subject.chains, u, tolerances=tolerances, budget=budget, seed=seed)
     points = np.zeros((0, u.shape[1])) if subject.points is None else subject.points
     coverage = mode_probe(subject.chains, u[NUM_CHAINS:], kernel(u[NUM_CHAINS:]), points, seed=seed)
-    local = _in_view_of(coverage, _with_kernels(subject, polished, u, seed))
+    local = _in_view_of(coverage, _with_kernels(polished, u, seed))
     return Verdict(
-        _optimisation(subject, u[:NUM_CHAINS], tolerances, seed),
+        _optimisation(subject, polished, tolerances, seed),
         local,
         coverage,
         coverage if coverage.state == NOT_ASSESSED else _elbo_trust(subject, polished, u, tolerances, seed),
@@ -113,23 +113,21 @@ def _in_view_of(coverage: Finding, local: Finding) -> Finding:
     return local
 
 
-def _with_kernels(subject: Subject, polished: Polishing, u: Array, seed: int) -> Finding:
+def _with_kernels(polished: Polishing, u: Array, seed: int) -> Finding:
     """The p-values of kernel tests beside the evidence: they tell of any error, so that they decide nothing here."""
     if u.shape[1] > KERNEL_SIZE:
         return polished.finding
     num = kernels.LARGEST
     mean, scale = u.mean(0), np.linalg.cholesky(np.atleast_2d(np.cov(u.T)) + 1e-9 * np.eye(u.shape[1]))
     standard = lambda u: np.linalg.solve(scale, (u - mean).T).T  # noqa: E731
-    _, scores = subject.chains.look(u[:num])
-    stein = kernels.stein_discrepancy(standard(u[:num]), scores @ scale, seed=seed)
+    stein = kernels.stein_discrepancy(standard(u[:num]), polished.scores[:num] @ scale, seed=seed)
     moved = kernels.mean_discrepancy(standard(polished.after), standard(u[NUM_CHAINS:]), seed=seed)
     told = {"kernel Stein p": stein.pvalue, "mean discrepancy p": moved.pvalue}
     return replace(polished.finding, evidence={**polished.finding.evidence, **told})
 
 
-def _optimisation(subject: Subject, u: Array, tolerances: Tolerances, seed: int) -> Finding:
-    _, scores = subject.chains.look(u)
-    effects = stein_identities(u, scores, tolerances=tolerances, seed=seed)
+def _optimisation(subject: Subject, polished: Polishing, tolerances: Tolerances, seed: int) -> Finding:
+    effects = stein_identities(polished.before, polished.scores, tolerances=tolerances, seed=seed)
     evidence: dict[str, Any] = {f"largest {kind} identity": value for kind, value in effects.largest().items()}
     seen = effects.smallest_effect()
     status = subject.status
@@ -151,17 +149,18 @@ def _elbo_trust(subject: Subject, polished: Polishing, u: Array, tolerances: Tol
     if subject.contrast is None or subject.elbo is None:
         return Finding(NOT_ASSESSED, "no contrast and critic")
     judged = subject.contrast(NUM_WEIGHTS, seed)
-    found = evidence(judged.gaps + judged.offset)
+    upper = polished.log_prob.astype(np.float64) - judged.judge(polished.after)[0] + judged.offset
+    found = evidence(judged.gaps + judged.offset, upper)
     own = u[NUM_CHAINS : NUM_CHAINS + NUM_JUDGED]
     (log_r, t_q), (_, t_r) = judged.judge(own), judged.judge(judged.draws[:NUM_JUDGED])
     gaps = subject.chains.look(own)[0] - log_r, judged.gaps[:NUM_JUDGED]
     report = critic_checks.critic_report(own, judged.draws[:NUM_JUDGED], t_q, t_r, gaps=gaps)
-    upper = polished.log_prob.astype(np.float64) - judged.judge(polished.after)[0] + judged.offset
     excess = subject.elbo.value - found.value
     told = {
         "elbo": subject.elbo.value,
         "log evidence": found.value,
         "standard error": found.standard_error,
+        "by weights alone": found.importance,
         "k-hat": found.pareto_k,
         "lower bound": found.lower_bound,
         "upper bound, with refined draws": float(upper[np.isfinite(upper)].mean())
@@ -183,7 +182,8 @@ def _elbo_trust(subject: Subject, polished: Polishing, u: Array, tolerances: Tol
         text = f"the ELBO estimate is {excess:.2g} nats above the evidence, which it may not be"
         return Finding(FAIL, text, told, seen, "do not use the ELBO; use posterior.log_evidence()")
     if not found.usable:
-        return Finding(INCONCLUSIVE, "the contrast's weights have a heavy tail", told, seen, "a larger contrast")
+        text = "the contrast's weights have a heavy tail, or miss what refined draws see"
+        return Finding(INCONCLUSIVE, text, told, seen, "a larger contrast")
     if abs(report.elbo_change) + SURE * error < tolerances.elbo and excess + SURE * spread < tolerances.elbo:
         return Finding(NO_PROBLEM, "a refitted critic says the same, and the evidence is not exceeded", told, seen)
     return Finding(INCONCLUSIVE, "errors of the estimate may be larger than the tolerance", told, seen)
@@ -267,9 +267,11 @@ class Examiner:
         return assess(subject, seed=seed, budget=budget, calibration=calibration)
 
     def log_evidence(self, seed: int) -> Evidence:
-        """log Z by the contrast's weights."""
-        judged = self.contrast(NUM_WEIGHTS, seed)
-        return evidence(judged.gaps + judged.offset)
+        """log Z by the contrast's weights and refined draws."""
+        judged, u = self.contrast(NUM_WEIGHTS, seed), self.draw(2 * NUM_CHAINS, seed)
+        ends = refine(self.chains, u[:NUM_CHAINS], u[NUM_CHAINS:], num_transitions=NUM_TRANSITIONS, seed=seed).u
+        refined = self.chains.look(ends)[0] - judged.judge(ends)[0]
+        return evidence(judged.gaps + judged.offset, refined + judged.offset)
 
     def refine(self, num_draws: int, num_transitions: int, seed: int) -> tuple[Array, Refined]:
         """Corrected draws z [S, D], and how they came about."""
