@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from benchmarks import verdict_report, verdict_zoo
 from benchmarks.definitions import Array
 from benchmarks.verdict_zoo import Member
 
 NUM_TRUE = 100_000
+NUM_MOMENTS = 10
+REGRESSIONS = (1, 2, 5, 10, 25, 50)  # coefficients
+CLOSE, NARROW = (-0.05, 0.1), (-0.9, -0.2)  # log widths of a contrast in the posterior's
 EFFECTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 
 
@@ -74,6 +78,32 @@ def local_check(member: Member, seed: int) -> dict[str, Any]:
     return {"local_fit": found.finding.state}
 
 
+def refine_check(member: Member, seed: int) -> dict[str, Any]:
+    """The largest errors of refined means and log sds, in the standard errors of as many exact draws."""
+    from neural_vb.diagnostics.polishing import NUM_CHAINS
+    from neural_vb.diagnostics.refinement import NUM_TRANSITIONS, refine
+
+    begin = time.perf_counter()
+    u = _draw(member)(2 * NUM_CHAINS, seed)
+    found = refine(
+        chains(member.target, member.size), u[:NUM_CHAINS], u[NUM_CHAINS:], num_transitions=NUM_TRANSITIONS, seed=seed
+    )
+    seconds = time.perf_counter() - begin
+    mean, sd, fourth = exact_moments(member)
+    scores = np.abs(found.u.mean(0) - mean) / sd, 2.0 * np.abs(np.log(found.u.std(0) / sd)) / np.sqrt(fourth - 1.0)
+    band = float(norm.isf(0.005 / (2 * member.size)))
+    worst = float(np.sqrt(NUM_CHAINS) * np.max(scores))
+    return {"largest": worst, "band": band, "nested_r_hat": float(found.nested_r_hat.max()), "seconds": seconds}
+
+
+@functools.cache
+def exact_moments(member: Member) -> tuple[Array, Array, Array]:
+    """Means, sds and standardised fourth moments [D] of the target, from draws that are many times as many."""
+    z = np.concatenate([member.exact(200_000, np.random.default_rng([11, i])) for i in range(NUM_MOMENTS)])
+    mean, sd = z.mean(0), z.std(0)
+    return mean, sd, (((z - mean) / sd) ** 4).mean(0)
+
+
 def _draw(member: Member) -> Callable[[int, int], Array]:
     return lambda num, seed: member.sampler(num, np.random.default_rng([seed, 5]))
 
@@ -103,7 +133,9 @@ class Record:
             file.write(json.dumps(row) + "\n")
 
 
-def run_zoo(record: Record, *, seeds: int, exact_seeds: int, graded_seeds: int, sizes: Sequence[int]) -> None:
+def run_zoo(
+    record: Record, *, seeds: int, exact_seeds: int, graded_seeds: int, refined_seeds: int, sizes: Sequence[int]
+) -> None:
     """The broken, the exact and the graded ones; a seed of all before the next."""
     errors: dict[tuple[str, int], dict[str, float]] = {}
 
@@ -115,8 +147,11 @@ def run_zoo(record: Record, *, seeds: int, exact_seeds: int, graded_seeds: int, 
 
     for seed in range(max(seeds, exact_seeds, graded_seeds)):
         for size in sizes:
-            for member in verdict_zoo.broken(size) if seed < seeds else []:
-                record.make("broken", member, seed, with_truth)
+            for member in verdict_zoo.broken(size):
+                if seed < (exact_seeds if member.name.startswith("mode missing") else seeds):
+                    record.make("broken", member, seed, with_truth)
+                if seed < refined_seeds and not member.modal:
+                    record.make("refined", member, seed, refine_check)
             for member in verdict_zoo.exact(size) if seed < exact_seeds else []:
                 record.make("exact", member, seed, whole_check)
             for kind in ("mean", "log_sd", "correlation") if seed < graded_seeds else []:
@@ -126,33 +161,50 @@ def run_zoo(record: Record, *, seeds: int, exact_seeds: int, graded_seeds: int, 
         print(f"seed {seed}: {len(record.rows)} results", flush=True)
 
 
-def conjugate_evidence(num_runs: int, *, num_draws: int = 65_536) -> list[dict[str, float]]:
-    """Linear regressions with a known log Z; the contrast is their posterior with wrong moments."""
-    from neural_vb.diagnostics.evidence import evidence
+def conjugate_evidence(size: int, seed: int, *, num_draws: int = 65_536) -> dict[str, Any]:
+    """A linear regression with a known log Z; the contrast is its posterior with wrong moments.
 
-    rows = []
-    for seed in range(num_runs):
-        rng = np.random.default_rng([seed, 17])
-        size = int(rng.integers(1, 51))
-        design = rng.standard_normal((size + 20, size))
-        y = design @ rng.standard_normal(size) + rng.standard_normal(len(design))
-        marginal = np.eye(len(y)) + design @ design.T  # y = X w + e, all standard normal
-        truth = -0.5 * (y @ np.linalg.solve(marginal, y) + np.linalg.slogdet(2.0 * np.pi * marginal)[1])
-        precision = np.eye(size) + design.T @ design
-        mean, factor = np.linalg.solve(precision, design.T @ y), np.linalg.cholesky(np.linalg.inv(precision))
-        wrong = np.exp(rng.uniform(-0.05, 0.1, size))
-        noise = rng.standard_normal((num_draws, size))
-        inner = 0.05 * rng.standard_normal(size) + wrong * noise
-        w = mean + inner @ factor.T
-        log_r = -0.5 * (noise**2).sum(1) - np.log(wrong).sum() - np.log(np.diag(factor)).sum()
-        log_r -= 0.5 * size * np.log(2.0 * np.pi)
+    Chains begin at draws of the contrast, in coordinates in which the posterior is standard. Of few coefficients every
+    other contrast is too narrow.
+    """
+    from neural_vb.diagnostics.evidence import evidence
+    from neural_vb.diagnostics.polishing import NUM_CHAINS
+    from neural_vb.diagnostics.refinement import NUM_TRANSITIONS, refine
+
+    rng = np.random.default_rng([seed, 17])
+    design = rng.standard_normal((size + 20, size))
+    y = design @ rng.standard_normal(size) + rng.standard_normal(len(design))
+    marginal = np.eye(len(y)) + design @ design.T  # y = X w + e, all standard normal
+    truth = -0.5 * (y @ np.linalg.solve(marginal, y) + np.linalg.slogdet(2.0 * np.pi * marginal)[1])
+    precision = np.eye(size) + design.T @ design
+    mean, factor = np.linalg.solve(precision, design.T @ y), np.linalg.cholesky(np.linalg.inv(precision))
+    narrow = size < 10 and seed % 2 == 1
+    wrong, shift = np.exp(rng.uniform(*(NARROW if narrow else CLOSE), size)), 0.05 * rng.standard_normal(size)
+
+    def log_ratio(u: Array) -> Array:
+        """log p - log r at w = mean + factor u."""
+        w, noise = mean + u @ factor.T, (u - shift) / wrong
         log_p = -0.5 * ((y - w @ design.T) ** 2).sum(1) - 0.5 * (w**2).sum(1)
-        log_p -= 0.5 * (len(y) + size) * np.log(2.0 * np.pi)
-        found = evidence(log_p - log_r)
-        rows.append(
-            {"size": size, "error": found.value - truth, "se": found.standard_error, "pareto_k": found.pareto_k}
-        )
-    return rows
+        log_r = -0.5 * (noise**2).sum(1) - np.log(wrong).sum() - np.log(np.diag(factor)).sum()
+        return log_p - log_r - 0.5 * len(y) * np.log(2.0 * np.pi)
+
+    u, begin, tuning = (shift + wrong * rng.standard_normal((n, size)) for n in (num_draws, NUM_CHAINS, NUM_CHAINS))
+    ends = refine(chains("standard", size), begin, tuning, num_transitions=NUM_TRANSITIONS, seed=seed).u
+    found = evidence(log_ratio(u), log_ratio(ends))
+    row = {"error": found.value - truth, "se": found.standard_error, "pareto_k": found.pareto_k}
+    return row | {"by_weights": found.importance - truth, "narrow": narrow}
+
+
+def run_evidence(record: Record, num_runs: int) -> None:
+    """Regressions of all sizes in turn."""
+    for index in range(num_runs):
+        size, seed = REGRESSIONS[index % len(REGRESSIONS)], index // len(REGRESSIONS)
+        record.make("evidence", _bare("regression", size), seed, lambda m, s: conjugate_evidence(m.size, s))
+
+
+def _bare(name: str, size: int) -> Member:
+    """What a row of the record is known by."""
+    return Member(name, name, size, lambda n, g: np.empty(0), lambda n, g: np.empty(0))
 
 
 def real_fit(name: str, seed: int) -> dict[str, Any]:
@@ -189,8 +241,7 @@ def run_real(record: Record, names: Sequence[str], seed: int) -> None:
     from benchmarks.problems import PROBLEMS
 
     for name in names:
-        nothing = Member(name, name, PROBLEMS[name].size, lambda n, g: np.empty(0), lambda n, g: np.empty(0))
-        record.make("real", nothing, seed, lambda member, s: real_fit(member.name, s))
+        record.make("real", _bare(name, PROBLEMS[name].size), seed, lambda member, s: real_fit(member.name, s))
         print(name, record.rows[-1].get("local_fit"), flush=True)
 
 
@@ -198,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not there yet, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdict", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/verdict"))
-    parser.add_argument("--quick", action="store_true", help="two dimensions, one seed, ten conjugate runs")
+    parser.add_argument("--quick", action="store_true", help="two dimensions, one seed, twelve regressions")
     parser.add_argument("--problems", nargs="*", default=[], help="problems of the benchmarks to fit and to check")
     parser.add_argument("--sizes", nargs="*", type=int, default=verdict_zoo.SIZES, help="dimensions of the zoo")
     parser.add_argument("--skip-zoo", action="store_true")
@@ -206,14 +257,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, help="folder of verdict.md, to put the table and the figure into")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    zoo, real = Record(options.out / "zoo.jsonl"), Record(options.out / "real.jsonl")
+    zoo, evidence, real = (Record(options.out / f"{name}.jsonl") for name in ("zoo", "evidence", "real"))
     if not options.skip_zoo:
-        counts = (1, 1, 1) if options.quick else (8, 25, 10)
+        seeds, exact, graded, refined = (1,) * 4 if options.quick else (8, 25, 10, 4)
         sizes = (2,) if options.quick else options.sizes
-        run_zoo(zoo, seeds=counts[0], exact_seeds=counts[1], graded_seeds=counts[2], sizes=sizes)
+        run_zoo(zoo, seeds=seeds, exact_seeds=exact, graded_seeds=graded, refined_seeds=refined, sizes=sizes)
+        run_evidence(evidence, 12 if options.quick else 200)
     run_real(real, options.problems, options.seed)
-    evidence = conjugate_evidence(10 if options.quick else 200)
-    text = verdict_report.report(zoo.rows, real.rows, evidence)
+    text = verdict_report.report(zoo.rows, real.rows, evidence.rows)
     (options.out / "verdict.md").write_text(text)
     verdict_report.plot_power(zoo.rows, options.out / "verdict.png")
     if options.docs:

@@ -17,10 +17,7 @@ STATES = ("fail", "inconclusive", "no_problem_found")
 
 def share(rows: Sequence[Row], part: str, state: str) -> str:
     """ "97 % of 30", or a dash."""
-    if not rows:
-        return "–"
-    hits = sum(row[part] == state for row in rows)
-    return f"{100 * hits / len(rows):.3g} % of {len(rows)}"
+    return _of([row for row in rows if row[part] == state], rows)
 
 
 def counts(rows: Sequence[Row], part: str) -> str:
@@ -31,6 +28,15 @@ def counts(rows: Sequence[Row], part: str) -> str:
 def beyond(row: Row) -> bool:
     """Whether an error that the tolerances are about is beyond them."""
     return max(row["true"].values()) > 1.0
+
+
+def grave(row: Row) -> bool:
+    """Whether a mean is off by more than .3 sd, or an sd by more than a factor of 1.25."""
+    return row["true"]["mean"] > 3.0 or row["true"]["log_sd"] > 10.0 * np.log(1.25)
+
+
+def _of(hits: Sequence[Row], rows: Sequence[Row]) -> str:
+    return f"{100 * len(hits) / len(rows):.3g} % of {len(rows)}" if rows else "–"
 
 
 def twice(row: Row) -> bool:
@@ -95,13 +101,44 @@ def _rates(zoo: Sequence[Row], evidence: Sequence[Row]) -> str:
             "0 %",
         ],
     ]
-    if evidence:
-        within = np.mean([abs(row["error"]) <= 3.0 * row["se"] for row in evidence])
-        usable = [abs(row["error"]) for row in evidence if row["pareto_k"] < 0.7]
-        body.append([f"log evidence of {len(evidence)} regressions within 3 se", f"{100 * within:.3g} %", "≥ 99 %"])
+    refined = [row for row in zoo if row["group"] == "refined"]
+    cleared = [row for row in broken + exact if row["local_fit"] == "no_problem_found"]
+    wrong = [row for row in cleared if row["group"] == "broken" and grave(row)]
+    body += [
+        [
+            "grave errors (means .3 sd, sd ratios .8, 1.25) among those with no problem found",
+            _of(wrong, cleared),
+            "0 %",
+        ],
+        [
+            "broken or exact: flagged (not no problem found)",
+            _of([r for r in broken + exact if r not in cleared], broken + exact),
+            "",
+        ],
+    ]
+    for size in sorted({row["size"] for row in refined}):
+        own = [row for row in refined if row["size"] == size]
+        inside = [row for row in own if row["largest"] <= row["band"]]
         body.append(
-            [f"largest error where k̂ < .7 ({len(usable)})", f"{max(usable, default=np.nan):.3f} nats", "≤ .05 nats"]
+            [
+                f"refined, one mode, D = {size}: all means and sds in the 99 % band of exact draws",
+                _of(inside, own),
+                "≥ 99 %",
+            ]
         )
+    if evidence:
+        within = [row for row in evidence if abs(row["error"]) <= 3.0 * row["se"]]
+        usable = [row for row in evidence if row["pareto_k"] < 0.7]
+        body.append(["log evidence of regressions, within 3 se", _of(within, evidence), "≥ 99 %"])
+        for name, label in (("error", "largest error"), ("by_weights", "the same by weights alone")):
+            largest = max((abs(row[name]) for row in usable), default=np.nan)
+            body.append(
+                [
+                    f"{label} where k̂ < .7 ({len(usable)})",
+                    f"{largest:.3f} nats",
+                    "≤ .05 nats" if name == "error" else "",
+                ]
+            )
     return table(["rate", "measured", "wanted"], body)
 
 
@@ -138,8 +175,10 @@ def _real(real: Sequence[Row]) -> str:
     cleared = [row for row in real if row["local_fit"] == "no_problem_found"]
     bad = [row["name"] for row in cleared if row["raw_mean"] > 0.3 or row["raw_sd"] > np.log(1.25)]
     good = [row for row in real if max(row["raw_mean"], row["raw_sd"]) < 0.05]
+    refined = [row for row in real if row["refined_mean"] <= 0.05 and row["refined_sd"] <= np.log(1.05)]
     lines = [
         table(head, body),
+        f"Refined to within .05 sd (means) and 5 % (sds): {_of(refined, real)}.",
         f"Of {len(real)} fits {len(cleared)} had no problem found in the local fit; with a mean error above .3 sd or "
         f"an sd ratio outside [.8, 1.25] among them: {len(bad)} {', '.join(bad)}. Good fits (errors below .05) that "
         f"failed: {share(good, 'local_fit', 'fail')}.",

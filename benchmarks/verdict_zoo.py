@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -93,6 +94,7 @@ def funnel(size: int, *, mean: float = 0.0, sd: float = FUNNEL_SD) -> Sampler:
     return sample
 
 
+@functools.cache
 def broken(size: int) -> list[Member]:
     """One of each defect."""
     plain = normal(size, RHO)
@@ -144,6 +146,8 @@ def density(name: str, size: int) -> Callable:
     if name in ("normal", "strong"):
         precision = np.linalg.inv(equicorrelated(size, RHO if name == "normal" else STRONG)).astype(np.float32)
         return lambda z: -0.5 * tf.reduce_sum(z * tf.matmul(z, precision), -1)
+    if name == "standard":
+        return lambda z: -0.5 * tf.reduce_sum(z**2, -1)
     if name == "student":
         return lambda z: -0.5 * (DOF + 1.0) * tf.reduce_sum(tf.math.log1p(z**2 / DOF), -1)
     if name == "skew":

@@ -68,7 +68,7 @@ def test_climbs_end_at_the_top() -> None:
     def density(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return -0.5 * (scale * (v - 2.0) ** 2).sum(1), -scale * (v - 2.0)
 
-    begin = 10.0 * draws(9, 50)
+    begin = 3.0 * draws(9, 50)
     kept = begin.copy()
     np.testing.assert_allclose(climb(density, begin), 2.0, atol=1e-3)
     np.testing.assert_array_equal(begin, kept)
@@ -78,10 +78,11 @@ def test_tops_that_draws_share_are_not_alone() -> None:
     """A mode that half of the ends and a fiftieth of the draws climb to is the ends' own."""
     first, second = np.zeros((500, 2)), np.full((500, 2), 3.0)
     ends, climbed = np.concatenate([first, second]), np.concatenate([first, first])
+    chosen = np.isin(np.arange(1_000), [0, 999])
     climbed[:20] = 3.0
-    assert alone(ends[[0, -1]], ends, climbed).tolist() == [False, True]
+    assert alone(chosen, ends, climbed).tolist() == [False, True]
     climbed[:250] = 3.0
-    assert alone(ends[[0, -1]], ends, climbed).tolist() == [False, False]
+    assert alone(chosen, ends, climbed).tolist() == [False, False]
 
 
 def test_a_sampler_that_is_too_narrow_misses_no_mode() -> None:

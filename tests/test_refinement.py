@@ -32,7 +32,7 @@ def test_wrong_draws_are_put_right(gaussian_chains: Any) -> None:
 
 
 def test_a_factorised_sampler_is_put_right_along_a_long_direction() -> None:
-    """One direction twenty-five times as long as the draws are wide: chains in their coordinates would creep along it."""
+    """One direction twenty-five times as long as draws are wide: in their coordinates chains would creep along it."""
     size = 30
     target = LogProbTarget(lambda z: -0.5 * tf.reduce_sum(z**2, -1), event_shape=[size])
     factor = np.linalg.cholesky(0.8 * np.ones((size, size)) + 0.2 * np.eye(size))

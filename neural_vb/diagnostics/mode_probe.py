@@ -27,8 +27,8 @@ SIGHTED = 10  # dimensions up to which a clean result says something
 ARRIVED = 0.2  # least share of chains that come to where log p is as large as among the draws
 NUM_NEIGHBOURS = 8_192
 NUM_CLIMBS = 100
-LONGEST = 1.0  # sds of the draws that one step of a climb may go, lest it jump into another mode
-NEAR = 0.05  # sds of the draws between tops that are the same
+LONGEST = 0.5  # sds of ends and draws that one step of a climb may go, lest it jump into another mode
+NEAR = 0.05  # such sds between tops that are the same
 NUM_NEAREST = 32
 ALONE = 0.2  # share of draws among ends and draws around a top, below which it is the ends' own; half if they agree
 
@@ -94,7 +94,7 @@ def climb(density: Callable[[Array], tuple[Array, Array]], v: Array) -> Array:
 
     Args:
         density: v -> log p [N] and its gradient [N, D].
-        v: in coordinates in which draws are about standard.
+        v: in coordinates in which they are about standard.
 
     Barzilai & Borwein, "Two-point step size gradient methods" (IMA J. Numer. Anal. 8, 1988); steps downhill are
     refused, and followed by a shorter one.
@@ -114,16 +114,29 @@ def climb(density: Callable[[Array], tuple[Array, Array]], v: Array) -> Array:
     return v
 
 
-def alone(tops: Array, ends: Array, draws: Array) -> Array:
-    """[M], whether few draws, as against ends, have climbed to where these tops [M, D] are.
+def _tops(chains: Chains, ends: Array, draws: Array) -> tuple[Array, Array]:
+    """Where ends and draws climb to, in coordinates in which both together are about standard."""
+    both = np.concatenate([ends, draws])
+    factor = np.linalg.cholesky(np.atleast_2d(np.cov(both.T)) + 1e-12 * np.eye(both.shape[1]))
+
+    def density(v: Array) -> tuple[Array, Array]:
+        value, score = chains.look(v @ factor.T)
+        return value, score @ factor
+
+    tops = climb(density, np.linalg.solve(factor, both.T).T)
+    return tops[: len(ends)], tops[len(ends) :]
+
+
+def alone(chosen: Array, ends: Array, draws: Array) -> Array:
+    """[M], whether few draws, as against ends, have climbed to where the chosen ends have.
 
     Args:
-        tops: of some of the ends.
+        chosen: [N], M of the ends.
         ends: [N, D], tops of all ends.
         draws: [N, D], tops of as many draws.
     """
     verdicts = []
-    for top in tops:
+    for top in ends[chosen]:
         near_ends, near_draws = (np.linalg.norm(points - top, axis=1) for points in (ends, draws))
         both = np.concatenate([near_ends, near_draws])
         radius = max(NEAR, np.partition(both, NUM_NEAREST)[NUM_NEAREST])
@@ -159,14 +172,8 @@ def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: 
     evidence["by chance at most"] = found.expected
     seen = {"share of starts a mode attracts": (found.expected + 1) / max(found.probable.sum(), 1)}
     if missed.sum() > found.expected:
-
-        def density(v: Array) -> tuple[Array, Array]:
-            value, score = chains.look(mean + v @ factor.T)
-            return value, score @ factor
-
-        tops = climb(density, standard(ends.u))
         own = missed.copy()
-        own[missed] = alone(tops[missed], tops, climb(density, standard(u[:WIDTH])))
+        own[missed] = alone(missed, *_tops(chains, ends.u, u[:WIDTH]))
         evidence["in modes of their own"] = int(own.sum())
         if own.sum() <= found.expected:
             text = "chains from elsewhere ended outside the draws, but not in modes of their own"
