@@ -23,7 +23,7 @@ from benchmarks.definitions import Array
 from benchmarks.verdict_zoo import Member
 
 NUM_TRUE = 100_000
-NUM_MOMENTS = 10
+NUM_MOMENTS = 5
 REGRESSIONS = (1, 2, 5, 10, 25, 50)  # coefficients
 CLOSE, NARROW = (-0.05, 0.1), (-0.9, -0.2)  # log widths of a contrast in the posterior's
 EFFECTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
@@ -81,19 +81,18 @@ def local_check(member: Member, seed: int) -> dict[str, Any]:
 def refine_check(member: Member, seed: int) -> dict[str, Any]:
     """The largest errors of refined means and log sds, in the standard errors of as many exact draws."""
     from neural_vb.diagnostics.polishing import NUM_CHAINS
-    from neural_vb.diagnostics.refinement import NUM_TRANSITIONS, refine
+    from neural_vb.diagnostics.refinement import refine
 
     begin = time.perf_counter()
     u = _draw(member)(2 * NUM_CHAINS, seed)
-    found = refine(
-        chains(member.target, member.size), u[:NUM_CHAINS], u[NUM_CHAINS:], num_transitions=NUM_TRANSITIONS, seed=seed
-    )
+    found = refine(chains(member.target, member.size), u[:NUM_CHAINS], u[NUM_CHAINS:], seed=seed)
     seconds = time.perf_counter() - begin
     mean, sd, fourth = exact_moments(member)
     scores = np.abs(found.u.mean(0) - mean) / sd, 2.0 * np.abs(np.log(found.u.std(0) / sd)) / np.sqrt(fourth - 1.0)
     band = float(norm.isf(0.005 / (2 * member.size)))
     worst = float(np.sqrt(NUM_CHAINS) * np.max(scores))
-    return {"largest": worst, "band": band, "nested_r_hat": float(found.nested_r_hat.max()), "seconds": seconds}
+    rest = {"num_transitions": found.num_transitions, "seconds": seconds}
+    return {"largest": worst, "band": band, "nested_r_hat": float(found.nested_r_hat.max()), **rest}
 
 
 @functools.cache
@@ -169,7 +168,7 @@ def conjugate_evidence(size: int, seed: int, *, num_draws: int = 65_536) -> dict
     """
     from neural_vb.diagnostics.evidence import evidence
     from neural_vb.diagnostics.polishing import NUM_CHAINS
-    from neural_vb.diagnostics.refinement import NUM_TRANSITIONS, refine
+    from neural_vb.diagnostics.refinement import refine
 
     rng = np.random.default_rng([seed, 17])
     design = rng.standard_normal((size + 20, size))
@@ -189,7 +188,7 @@ def conjugate_evidence(size: int, seed: int, *, num_draws: int = 65_536) -> dict
         return log_p - log_r - 0.5 * len(y) * np.log(2.0 * np.pi)
 
     u, begin, tuning = (shift + wrong * rng.standard_normal((n, size)) for n in (num_draws, NUM_CHAINS, NUM_CHAINS))
-    ends = refine(chains("standard", size), begin, tuning, num_transitions=NUM_TRANSITIONS, seed=seed).u
+    ends = refine(chains("standard", size), begin, tuning, seed=seed).u
     found = evidence(log_ratio(u), log_ratio(ends))
     row = {"error": found.value - truth, "se": found.standard_error, "pareto_k": found.pareto_k}
     return row | {"by_weights": found.importance - truth, "narrow": narrow}
@@ -232,7 +231,8 @@ def real_fit(name: str, seed: int) -> dict[str, Any]:
         row[f"{label}_sd"] = float(np.abs(np.log(z.std(0) / moments.sd)).max())
     row |= {"log_evidence": found.value, "se": found.standard_error, "pareto_k": found.pareto_k}
     row["true_log_evidence"] = problem.log_evidence() if problem.log_evidence else None
-    row |= {"nested_r_hat": refined.nested_r_hat, "status": posterior.status.reason}
+    row |= {"nested_r_hat": refined.nested_r_hat, "num_transitions": refined.num_transitions}
+    row |= {"status": posterior.status.reason}
     return row
 
 

@@ -216,7 +216,7 @@ def plot_power(zoo: Sequence[Row], path: Path) -> None:
             if size == sizes[-1]:
                 axis.set_xlabel(label)
         line[0].set_ylabel(f"share, D = {size}")
-    axes[0, 0].legend(fontsize=7, frameon=False, loc="center left")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -188,7 +188,7 @@ class Posterior:
 
     @quiet_tracing()
     def refine(
-        self, num_transitions: int = refinement.NUM_TRANSITIONS, seed: int = 0, *, num_draws: int = 8_192
+        self, num_transitions: int | None = None, seed: int = 0, *, num_draws: int = 8_192
     ) -> refinement.RefinedDraws:
         """Draws that each begin a Hamiltonian chain, which leaves the exact posterior as it is.
 
@@ -196,19 +196,22 @@ class Posterior:
         not cross between.
 
         Args:
-            num_transitions: of each chain, some nine gradients each.
+            num_transitions: of each chain, some nine gradients each; when None, twice as many as let chains forget
+                where they began, at most 64.
             seed: of draws and transitions.
             num_draws: S.
 
         Raises:
             ConfigurationError: one of them is not a whole number in range.
         """
-        num_transitions, seed = _checks.whole("num_transitions", num_transitions), _checks.seed(seed)
+        if num_transitions is not None:
+            num_transitions = _checks.whole("num_transitions", num_transitions)
+        seed = _checks.seed(seed)
         z, found = self._examiner.refine(_checks.whole("num_draws", num_draws), num_transitions, seed)
         return refinement.RefinedDraws(
             self._constrain(tf.constant(z)),
             z,
-            num_transitions,
+            found.num_transitions,
             found.acceptance,
             float(np.abs(found.drift).max()),
             float(found.nested_r_hat.max()),

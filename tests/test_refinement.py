@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import neural_vb as nvb
 from neural_vb.diagnostics.chains import Chains
-from neural_vb.diagnostics.refinement import nested_r_hat, refine
+from neural_vb.diagnostics.refinement import MOST, nested_r_hat, refine
 from neural_vb.targets import LogProbTarget
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -29,6 +29,22 @@ def test_wrong_draws_are_put_right(gaussian_chains: Any) -> None:
     assert np.abs(found.u.std(0) - 1.0).max() < 4.0 / np.sqrt(2 * 4_096)
     assert (np.abs(found.drift + 0.4) < 0.1).all() and (found.nested_r_hat < 1.04).all()
     assert 0.6 < found.acceptance < 1.0
+
+
+def test_as_many_transitions_as_chains_need(gaussian_chains: Any) -> None:
+    """Two far modes, between which chains do not cross, use the whole budget; one mode does not."""
+
+    def two(z: tf.Tensor) -> tf.Tensor:
+        parts = [-0.5 * tf.reduce_sum((z - [mean, 0.0]) ** 2, -1) for mean in (-10.0, 10.0)]
+        return tf.reduce_logsumexp(tf.stack(parts), 0)
+
+    target = WhitenedTarget(LogProbTarget(two, event_shape=[2]), Whitening(np.zeros(2), np.eye(2)))
+    u, tuning = (np.random.default_rng(s).standard_normal((4_096, 2)) for s in (1, 2))
+    assert refine(gaussian_chains, u, tuning, seed=0).num_transitions < MOST
+    apart = [part + np.where(np.arange(4_096) % 4, 10.0, -10.0)[:, np.newaxis] * [1.0, 0.0] for part in (u, tuning)]
+    found = refine(Chains(target, jit_compile=False), *apart, seed=0)
+    assert found.num_transitions == MOST and found.nested_r_hat.max() > 1.5
+    assert abs((found.u[:, 0] > 0.0).mean() - 0.75) < 0.02  # the sampler's weights, not the target's
 
 
 def test_a_factorised_sampler_is_put_right_along_a_long_direction() -> None:

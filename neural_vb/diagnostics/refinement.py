@@ -11,7 +11,9 @@ import numpy as np
 from neural_vb._types import Array, Draws
 from neural_vb.diagnostics.chains import WIDTH, Chains, kernel
 
-NUM_TRANSITIONS = 50
+FIRST, MOST = 8, 64  # transitions at the first look, and at the last, where the number is left open
+RETUNING = 16
+FORGOTTEN = 1.03  # nested R-hat; the largest of fifty is about 1.023 by chance
 NUM_SUPERCHAINS = 64
 PER_DIMENSION = 10  # draws that a covariance wants
 METHOD = (
@@ -25,12 +27,14 @@ class Refined(NamedTuple):
 
     Attributes:
         u: [S, D].
+        num_transitions: of each chain.
         acceptance: mean over chains and transitions.
         drift: [D], how far means moved, in sds of the ends.
         nested_r_hat: [D]; see :func:`nested_r_hat`.
     """
 
     u: Array
+    num_transitions: int
     acceptance: float
     drift: Array
     nested_r_hat: Array
@@ -50,27 +54,31 @@ def nested_r_hat(ends: Array) -> Array:
     return np.sqrt(1.0 + between / (within + 1e-300))
 
 
-def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int, seed: int) -> Refined:
+def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | None = None, seed: int) -> Refined:
     """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
 
-    Where there are enough of them, coordinates are those after as many transitions: a sampler that is ten times too
-    narrow in one direction would have chains creep along it. Drift and nested R-hat are in the target's unconstrained
-    coordinates, whatever the number of draws; R-hat comes from chains of its own, 64 groups of 32 that begin at one of
-    the ``tuning`` draws each.
+    Without a number they are twice as many as bring nested R-hat to ``FORGOTTEN``, at most ``MOST``. Where there are
+    enough tuning draws, coordinates are those after some transitions: a sampler that is ten times too narrow in one
+    direction would have chains creep along it. Drift and nested R-hat are in the target's unconstrained coordinates,
+    whatever the number of draws; R-hat comes from chains of its own, 64 groups of 32 that begin at one of the
+    ``tuning`` draws each.
     """
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
     tuned = kernel(tuning)
     if PER_DIMENSION * u.shape[1] <= min(len(tuning), WIDTH):
-        tuned = kernel(chains.run(tuning[:WIDTH], tuned, num_transitions=num_transitions, seed=[seed, 13]).u)
-    found = chains.run(u, tuned, num_transitions=num_transitions, seed=[seed, 11])
-    copies = WIDTH // NUM_SUPERCHAINS
-    groups = np.repeat(tuning[-NUM_SUPERCHAINS:], copies, axis=0)
-    spread = chains.run(groups, tuned, num_transitions=num_transitions, seed=[seed, 12])
-    before, after = to_z(u), to_z(found.u)
-    corrected = to_z(spread.u)
-    drift = (after.mean(0) - before.mean(0)) / (corrected.std(0) + 1e-300)
-    superchains = corrected.reshape(NUM_SUPERCHAINS, copies, -1)
-    return Refined(found.u, found.acceptance, drift, nested_r_hat(superchains))
+        tuned = kernel(chains.run(tuning[:WIDTH], tuned, num_transitions=RETUNING, seed=[seed, 13]).u)
+    groups, done = np.repeat(tuning[-NUM_SUPERCHAINS:], WIDTH // NUM_SUPERCHAINS, axis=0), 0
+    total, enough = num_transitions or MOST, num_transitions is not None
+    while done < total:
+        num = total - done if enough else min(max(done, FIRST), total - done)
+        groups, done = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done]).u, done + num
+        spread = to_z(groups)
+        r_hat = nested_r_hat(spread.reshape(NUM_SUPERCHAINS, -1, u.shape[1]))
+        if not enough and r_hat.max() < FORGOTTEN:
+            total, enough = min(2 * done, MOST), True
+    found = chains.run(u, tuned, num_transitions=total, seed=[seed, 11])
+    drift = (to_z(found.u).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
+    return Refined(found.u, total, found.acceptance, drift, r_hat)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from neural_vb.diagnostics.evidence import NUM_DRAWS as NUM_WEIGHTS
 from neural_vb.diagnostics.evidence import Evidence, evidence
 from neural_vb.diagnostics.mode_probe import mode_probe
 from neural_vb.diagnostics.polishing import BUDGET, NUM_CHAINS, Polishing, local_fit
-from neural_vb.diagnostics.refinement import NUM_TRANSITIONS, Refined, refine
+from neural_vb.diagnostics.refinement import Refined, refine
 from neural_vb.diagnostics.stein import stein_identities
 from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.mixtures import Stream, fold_in
@@ -269,11 +269,11 @@ class Examiner:
     def log_evidence(self, seed: int) -> Evidence:
         """log Z by the contrast's weights and refined draws."""
         judged, u = self.contrast(NUM_WEIGHTS, seed), self.draw(2 * NUM_CHAINS, seed)
-        ends = refine(self.chains, u[:NUM_CHAINS], u[NUM_CHAINS:], num_transitions=NUM_TRANSITIONS, seed=seed).u
+        ends = refine(self.chains, u[:NUM_CHAINS], u[NUM_CHAINS:], seed=seed).u
         refined = self.chains.look(ends)[0] - judged.judge(ends)[0]
         return evidence(judged.gaps + judged.offset, refined + judged.offset)
 
-    def refine(self, num_draws: int, num_transitions: int, seed: int) -> tuple[Array, Refined]:
+    def refine(self, num_draws: int, num_transitions: int | None, seed: int) -> tuple[Array, Refined]:
         """Corrected draws z [S, D], and how they came about."""
         u = self.draw(num_draws + NUM_CHAINS, seed)
         found = refine(self.chains, u[:num_draws], u[num_draws:], num_transitions=num_transitions, seed=seed)
