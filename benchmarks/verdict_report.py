@@ -178,7 +178,9 @@ def _real(real: Sequence[Row]) -> str:
     refined = [row for row in real if row["refined_mean"] <= 0.05 and row["refined_sd"] <= np.log(1.05)]
     lines = [
         table(head, body),
-        f"Refined to within .05 sd (means) and 5 % (sds): {_of(refined, real)}.",
+        f"Refined to within .05 sd (means) and 5 % (sds): {_of(refined, real)}; refined within 10 s: "
+        f"{_of([row for row in real if row['refine_seconds'] <= 10.0], real)}; checked within 10 s (D ≤ 10) or 30 s: "
+        f"{_of([row for row in real if row['check_seconds'] <= (10.0 if row['size'] <= 10 else 30.0)], real)}.",
         f"Of {len(real)} fits {len(cleared)} had no problem found in the local fit; with a mean error above .3 sd or "
         f"an sd ratio outside [.8, 1.25] among them: {len(bad)} {', '.join(bad)}. Good fits (errors below .05) that "
         f"failed: {share(good, 'local_fit', 'fail')}.",
