@@ -182,7 +182,7 @@ def _real(real: Sequence[Row]) -> str:
         f"{_of([row for row in real if row['refine_seconds'] <= 10.0], real)}; checked within 10 s (D ≤ 10) or 30 s: "
         f"{_of([row for row in real if row['check_seconds'] <= (10.0 if row['size'] <= 10 else 30.0)], real)}.",
         f"Of {len(real)} fits {len(cleared)} had no problem found in the local fit; with a mean error above .3 sd or "
-        f"an sd ratio outside [.8, 1.25] among them: {len(bad)} {', '.join(bad)}. Good fits (errors below .05) that "
+        f"an sd ratio outside [.8, 1.25] among them: {', '.join(bad) or 'none'}. Good fits (errors below .05) that "
         f"failed: {share(good, 'local_fit', 'fail')}.",
     ]
     return "\n\n".join(lines)
