@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,23 @@ def instance(name: str, value: Any, kind: type) -> None:
 def seed(value: Any) -> int:
     """A seed as an int in [0, 2^31 - 1]; errors as in :func:`whole`."""
     return whole("seed", value, 0)
+
+
+def later(value: int, by: int) -> int:
+    """Another seed, ``by`` further; after the last comes the first."""
+    return (value + by) % LIMIT
+
+
+def folder(name: str, value: Any) -> None:
+    """Nothing, if the value is a path or None.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise ConfigurationError(
+            expected=f"{name} as the path of a folder", got=repr(value), fix=f'pass {name}="a_folder", or leave it out'
+        )
 
 
 def positive(name: str, value: Any) -> float:

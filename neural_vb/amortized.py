@@ -12,7 +12,7 @@ from neural_vb import _checks, critics, density_training, mixtures, ratio_losses
 from neural_vb._types import Array, Critic, Parameters, RatioLoss, Sampler, Tensor
 from neural_vb.amortized_posterior import AmortizedPosterior
 from neural_vb.avb import Parts
-from neural_vb.compilation import quiet_tracing
+from neural_vb.compilation import graph, quiet_tracing
 from neural_vb.conditional_flows import ConditionalFlow, FlowSampler, MixtureNetwork
 from neural_vb.families import JointFamily
 from neural_vb.features import Features
@@ -200,7 +200,7 @@ def _better(
     """
     u, x = tf.reshape(u, [-1, u.shape[-1]]), tf.reshape(x, [-1, x.shape[-1]])
 
-    @tf.function(autograph=False)
+    @graph
     def score(contrast: Parameters) -> Tensor:
         return tf.reduce_mean(parts.contrast(contrast, parts.features(x)).log_prob(u[tf.newaxis]))
 
@@ -214,7 +214,7 @@ def _better(
 def _max_score(target: WhitenedTarget, u: Tensor, x: Tensor) -> float:
     """The longest score at pairs from the joint, which are exact draws."""
 
-    @tf.function(autograph=False)
+    @graph
     def scores(u: Tensor, x: Tensor) -> Tensor:
         with tf.GradientTape() as tape:
             tape.watch(u)

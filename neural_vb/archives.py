@@ -22,7 +22,9 @@ from neural_vb import atomic, ratio_losses
 from neural_vb._types import Array
 from neural_vb._version import __version__
 from neural_vb.avb import as_given
+from neural_vb.compilation import graph
 from neural_vb.errors import ConfigurationError, FileFormatError, NeuralVBError
+from neural_vb.networks import silu
 
 SCHEMA = 4
 MANIFEST = "manifest.json"
@@ -35,7 +37,9 @@ DTYPES = {name: np.dtype(name) for name in ("float64", "float32", "float16", "in
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **ratio_losses.RATIO_LOSSES,
     "as_given": as_given,
-    **{name: getattr(tf.nn, name) for name in ("silu", "elu", "gelu", "tanh", "softplus", "relu")},
+    "silu": silu,
+    "tf.nn.silu": tf.nn.silu,
+    **{name: getattr(tf.nn, name) for name in ("elu", "gelu", "tanh", "softplus", "relu")},
 }
 
 
@@ -130,7 +134,7 @@ def file_name(sha256: str) -> str:
 
 def traced(function: Callable[..., Any], *shapes: tuple[int | None, ...]) -> None:
     """Trace a function of float32 arguments of these shapes, without running it: parts and numbers have to fit."""
-    tf.function(function, autograph=False).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+    graph(function).get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
 
 
 def _name(index: int) -> str:

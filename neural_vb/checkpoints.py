@@ -155,9 +155,12 @@ def load(
 
 def about(content: Mapping[str, Any]) -> dict[str, Any]:
     """History, status, seed, notes and versions of a file; ValueError, TypeError or KeyError where they are none."""
-    columns = {name: values for name, values in content["history"].items() if isinstance(values, np.ndarray)}
+    columns = dict(content["history"])
+    numbers = [*dict(columns.pop("warm_start")).values(), columns.pop("decay_start") or 0]
     if len({values.shape for values in columns.values()}) != 1 or columns["step"].ndim != 1:
         raise ValueError("a history of other shapes")
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("numbers of a history that are none")
     status, notes, versions = Status(**content["status"]), tuple(content.get("notes", ())), content["versions"]
     words = (*status, *notes, *versions, *versions.values())
     if type(content["seed"]) is not int or not all(isinstance(word, str) for word in words):

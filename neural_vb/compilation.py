@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow.python.framework import ops
 
 from neural_vb.errors import CompilationWarning, NeuralVBError
 
@@ -31,6 +34,69 @@ def quiet_tracing() -> Iterator[None]:
         tensorflow_logger.removeFilter(keep)
 
 
+def graph(function: Callable[..., Any], *, jit_compile: bool = False) -> Any:
+    """``tf.function`` whose traces die with it.
+
+    Two registries would keep them as long as the process lives. The cache that all TFP bijectors share has entries that
+    hold tensors of the graph (as in https://github.com/tensorflow/probability/issues/647). That of TensorFlow's
+    gradients has a closure over such tensors for each ``tf.custom_gradient``, and many of TFP's densities have one.
+    """
+
+    def traced(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        finally:
+            _forget_bijectors(tf.compat.v1.get_default_graph())
+            _tie_gradients()
+
+    # TensorFlow counts traces by code object, and would warn of the fifth posterior; a partial has none.
+    return tf.function(functools.partial(traced), jit_compile=jit_compile, autograph=False)
+
+
+def _forget_bijectors(own: Any) -> None:
+    """Drop what TFP's bijectors remember of tensors in a graph and in those inside it, which needs them no more."""
+    remembered = tfp.bijectors.Bijector._cache.storage
+    for key in list(remembered):
+        if any(_within(getattr(tensor, "graph", None), own) for tensor in tf.nest.flatten(key())):
+            key.cancel()
+            remembered.pop(key, None)
+
+
+def _tie_gradients() -> None:
+    """Let each custom gradient live as long as the graph that it is of, and no longer."""
+    registered = ops.gradient_registry._registry
+    for name, entry in list(registered.items()):
+        gradient = entry["type"]
+        if not name.startswith("CustomGradient-") or isinstance(gradient, _Weak):
+            continue
+        result = _closed_over(_closed_over(gradient, "tape_grad_fn"), "result")
+        home = tf.nest.flatten(result)[0].graph
+        home._neural_vb_gradients = [*getattr(home, "_neural_vb_gradients", ()), gradient]
+        entry["type"] = _Weak(gradient)
+        weakref.finalize(home, registered.pop, name, None)
+
+
+class _Weak:
+    """A function that this does not keep."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = weakref.ref(function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function()(*arguments)  # type: ignore[misc]
+
+
+def _closed_over(function: Callable[..., Any], name: str) -> Any:
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    return cells[name].cell_contents
+
+
+def _within(inner: Any, outer: Any) -> bool:
+    while inner is not None and inner is not outer:
+        inner = getattr(inner, "outer_graph", None)
+    return inner is outer
+
+
 class Compiled:
     """A function compiled on first use, by XLA if asked for and possible.
 
@@ -45,8 +111,7 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], *, jit_compile: bool) -> None:
         self._function = function
         self.jit_compile = jit_compile
-        # TensorFlow counts traces by code object, and would warn of the fifth posterior; a partial has none.
-        self._compiled = tf.function(functools.partial(function), jit_compile=jit_compile, autograph=False)
+        self._compiled = graph(function, jit_compile=jit_compile)
 
     def __call__(self, *arguments: Any) -> Any:
         if not self.jit_compile:
@@ -65,5 +130,5 @@ class Compiled:
                 stacklevel=2,
             )
             self.jit_compile = False
-            self._compiled = tf.function(functools.partial(self._function), autograph=False)
+            self._compiled = graph(self._function)
             return self._compiled(*arguments)

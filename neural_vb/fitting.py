@@ -36,6 +36,7 @@ from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.networks import MLP
+from neural_vb.numpy_densities import naming_raised
 from neural_vb.optimiser import Layout
 from neural_vb.posterior import Posterior
 from neural_vb.priors import JointPrior
@@ -45,8 +46,8 @@ from neural_vb.provenance import versions
 from neural_vb.resuming import opened
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
-from neural_vb.warm_start import NUM_PARTICLES, WarmStart, warm_start
-from neural_vb.whitening import WhitenedTarget, Whitening, longest
+from neural_vb.warm_start import NUM_PARTICLES, WarmStart, longest_score, warm_start
+from neural_vb.whitening import WhitenedTarget, Whitening
 from neural_vb.widening import NUM_DRAWS, widen
 
 NUM_SCORES = 2_048
@@ -123,6 +124,7 @@ def fit(
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
     """
     _checks.instance("config", config, TrainingConfig)
+    _checks.folder("checkpoint", checkpoint)
     own = {"sampler": sampler, "critic": critic, "contrast": contrast}
     if _checks.whole("num_restarts", num_restarts) > 1:
         again = functools.partial(
@@ -159,7 +161,7 @@ def fit(
             config = replace(config, jit_compile=False)
         points, num_starts, moments, start_notes = _start(given, start, seed)
     call = _call(seed, config, asked, points, moments)
-    with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states:
+    with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states, naming_raised(given):
         bar.stage("check")
         widened: tuple[str, ...] = ()
         examination = preflight.examine(given, points, seed=seed)
@@ -171,7 +173,7 @@ def fit(
         found = None if states is None else states.find(trained_target)
         if isinstance(start, Posterior):
             _refuse_parts(**own)
-            warm, parts, parameters = _continue(start, trained_target, config)
+            warm, parts, parameters = _continue(start, examination, config)
         else:
             chosen = Parts(
                 sampler or samplers.ResidualSampler(),
@@ -348,17 +350,20 @@ def _refuse_parts(**parts: Any) -> None:
             )
 
 
-def _continue(earlier: Posterior, target: Target, config: TrainingConfig) -> tuple[WarmStart, Parts, Parameters]:
+def _continue(
+    earlier: Posterior, examination: preflight.Examination, config: TrainingConfig
+) -> tuple[WarmStart, Parts, Parameters]:
     """Coordinates, parts and parameters of an earlier posterior, for more steps or other data of the same shape."""
     numbers = dict(earlier.history.warm_start)
-    base = mixtures.standard_base(target.event_size)
+    base = mixtures.standard_base(examination.target.event_size)
     jit_compile = config.jit_compile and earlier.versions.get("jit_compile", "True") == "True"
     # Other data have other scores: the bound on them is measured anew, at the earlier posterior's draws.
-    whitened = replace(earlier.whitened, target=target)
-    u = whitened.whitening.to_u(earlier.sample_unconstrained(NUM_SCORES, seed=earlier.seed))
-    _, score = whitened.value_and_gradient(tf.constant(u, tf.float32))
-    max_score = max(earlier.whitened.max_score, longest(score))
-    warm = WarmStart(replace(whitened, max_score=max_score), base, numbers, jit_compile)
+    whitening = earlier.whitened.whitening
+    u = whitening.to_u(earlier.sample_unconstrained(NUM_SCORES, seed=earlier.seed))
+    max_score = max(earlier.whitened.max_score, longest_score(examination.precise, whitening, u))
+    warm = WarmStart(
+        replace(earlier.whitened, target=examination.target, max_score=max_score), base, numbers, jit_compile
+    )
     return warm, earlier.parts, earlier.parameters
 
 

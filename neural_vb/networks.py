@@ -46,6 +46,11 @@ class Linear:
         return tf.tensordot(inputs, parameters["kernel"], 1) + parameters["bias"]
 
 
+def silu(values: Tensor) -> Tensor:
+    """x sigmoid(x). ``tf.nn.silu`` has a custom gradient, and TensorFlow keeps each of its traces for ever."""
+    return values * tf.sigmoid(values)
+
+
 @dataclass(frozen=True)
 class MLP:
     """Multilayer perceptron: affine maps with an activation between them.
@@ -60,7 +65,7 @@ class MLP:
     """
 
     hidden: tuple[int, ...] = (64, 64)
-    activation: Callable[[Tensor], Tensor] = tf.nn.silu
+    activation: Callable[[Tensor], Tensor] = silu
     output_scale: float = 1.0
 
     def initial_parameters(self, input_size: int, output_size: int, seed: Seed) -> Parameters:

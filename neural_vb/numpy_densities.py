@@ -6,15 +6,24 @@ and no XLA.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from neural_vb._text import first_line
 from neural_vb._types import Array, Tensor
-from neural_vb.errors import ConfigurationError, DtypeError, GradientError, TargetShapeError
+from neural_vb.errors import (
+    ConfigurationError,
+    DtypeError,
+    GradientError,
+    NeuralVBError,
+    TargetShapeError,
+    TargetValueError,
+)
 
 ValueAndGrad = Callable[[Array], tuple[Any, Any]]
 
@@ -27,28 +36,32 @@ class NumPyLogProb:
         value_and_grad: the user's function.
         vectorized: whether it takes many points at once.
         jit_compile: False: XLA cannot call Python.
+        raised: what it raised when TensorFlow called it, which makes an error of its own of that.
     """
 
     value_and_grad: ValueAndGrad
     vectorized: bool = False
     jit_compile: bool = False
+    raised: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __call__(self, points: Tensor) -> Tensor:
         """[n, *event] -> [n], differentiable once."""
         points = tf.convert_to_tensor(points)
-        dtype = points.dtype
+        # Linear around a frozen point: TensorFlow would keep every trace of the same as a tf.custom_gradient for ever.
+        frozen = tf.stop_gradient(points)
+        value, gradient = tf.numpy_function(self._rows, [tf.cast(frozen, tf.float64)], [tf.float64, tf.float64])
+        value = tf.cast(tf.ensure_shape(value, points.shape[:1]), points.dtype)
+        gradient = tf.cast(tf.ensure_shape(gradient, points.shape), points.dtype)
+        # Zero times an infinite gradient is zero here, and the gradient stays what it is.
+        moved = tf.math.multiply_no_nan(tf.stop_gradient(gradient), points - frozen)
+        return tf.stop_gradient(value) + tf.reduce_sum(moved, list(range(1, points.shape.rank)))
 
-        @tf.custom_gradient
-        def evaluate(z: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-            value, gradient = tf.numpy_function(self.rows, [tf.cast(z, tf.float64)], [tf.float64, tf.float64])
-            value, gradient = tf.ensure_shape(value, z.shape[:1]), tf.ensure_shape(gradient, z.shape)
-
-            def backward(upstream: Tensor) -> Tensor:
-                return tf.cast(gradient, dtype) * tf.reshape(upstream, [-1] + [1] * (z.shape.rank - 1))
-
-            return tf.cast(value, dtype), backward
-
-        return evaluate(points)
+    def _rows(self, points: Array) -> tuple[Array, Array]:
+        try:
+            return self.rows(points)
+        except Exception as error:
+            self.raised[:] = [error]
+            raise
 
     def rows(self, points: Array) -> tuple[Array, Array]:
         """[n, *event] -> (log p [n], gradients [n, *event]) in float64, from the user's own function.
@@ -94,6 +107,29 @@ class NumPyLogProb:
             ) from error
 
 
+@contextmanager
+def naming_raised(target: Any) -> Iterator[None]:
+    """What a target's NumPy function raises inside of TensorFlow, as the cause of an error of ours.
+
+    Raises:
+        TargetValueError: it raised something.
+    """
+    slow = getattr(target, "log_prob_fn", None)
+    try:
+        yield
+    except tf.errors.OpError:
+        if not isinstance(slow, NumPyLogProb) or not slow.raised:
+            raise
+        cause = slow.raised.pop()
+        if isinstance(cause, NeuralVBError):
+            raise cause from None
+        raise TargetValueError(
+            expected="value_and_grad to run at every point",
+            got=first_line(cause),
+            fix="return -inf and any gradient where the density is zero or cannot be computed",
+        ) from cause
+
+
 def numpy_log_prob(value_and_grad: ValueAndGrad, *, vectorized: bool = False) -> NumPyLogProb:
     """A log density that NumPy computes, as a callable for :func:`neural_vb.fit`: slow, but it takes any code.
 
@@ -107,7 +143,7 @@ def numpy_log_prob(value_and_grad: ValueAndGrad, *, vectorized: bool = False) ->
 
     Args:
         value_and_grad: from a point [D] (float64) to log p in nats, up to a constant, and its gradient [D]. It may
-            return -inf outside of the support; what it raises ends the fit.
+            return -inf outside of the support. What it raises ends the fit, as the cause of a named error.
         vectorized: it takes points [n, D] and returns [n] and [n, D].
 
     Raises:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from neural_vb import bending, gaussian_mixture, mixtures, smc
 from neural_vb._types import Array, Target
 from neural_vb.bending import Bend
-from neural_vb.compilation import Compiled
+from neural_vb.compilation import Compiled, graph
 from neural_vb.errors import ImproperDensityError, TargetValueError
 from neural_vb.whitening import Whitening
 
@@ -21,9 +21,9 @@ MAX_ROUNDS = 8
 class Round(NamedTuple):
     whitening: Whitening  # from u to y, which is z before bends
     bends: tuple[Bend, ...]
-    offset: float
     particles: smc.Particles
     y: Array
+    log_prob: Array  # of y
     score: Array  # gradient of log p in u
     log_evidence: float
 
@@ -65,7 +65,7 @@ class Runner:
             tf.TensorSpec([], tf.float64),
             num_bends * (_bend_spec(size),),
         ]
-        self.traced = tf.function(value_and_gradient, autograph=False).get_concrete_function(*specs)
+        self.traced = graph(value_and_gradient).get_concrete_function(*specs)
 
         def run(start: smc.Start, coordinates: tuple[Any, ...], seed: tf.Tensor) -> smc.Particles:
             return smc.sample(lambda u: self.traced(u, *coordinates), start, seed=seed)
@@ -89,18 +89,18 @@ class Runner:
         particles = self.compiled(start, coordinates, seed)
         self.rounds += 1
         self._rises(top, particles.log_prob)
-        offset = top + whitening.log_det
         y = whitening.to_z(particles.u).numpy()
         usable = np.isfinite(y).all(-1) & np.isfinite(particles.log_prob.numpy())
-        log_evidence = float(particles.log_evidence) + offset
+        log_evidence = float(particles.log_evidence) + top + whitening.log_det
         if (
             not np.isfinite(log_evidence)
             or usable.sum() < min(8 * len(shift), NUM_PARTICLES // 2)
             or particles.beta < 1.0
         ):
             log_evidence = -np.inf
+        log_prob = top + particles.log_prob.numpy()[usable].astype(np.float64)
         score = particles.gradient.numpy()[usable].astype(np.float64)
-        return Round(whitening, bends, offset, particles, y[usable], score, log_evidence)
+        return Round(whitening, bends, particles, y[usable], log_prob, score, log_evidence)
 
     def _start(self, coordinates: tuple[Any, ...], seed: tf.Tensor) -> smc.Start:
         size = self.target.event_size
@@ -133,7 +133,7 @@ def settle(runner: Runner, candidates: list[tuple[Array, Array]], bends: tuple[B
     for _ in range(MAX_ROUNDS):
         if not _moved(current):
             break
-        whitening = moments_of(current)
+        whitening, _ = moments_of(current)
         following = runner(whitening.shift, whitening.scale_tril, bends)
         if following.log_evidence < current.log_evidence - 1.0:
             break
@@ -156,8 +156,8 @@ def _moved(found: Round) -> bool:
     return bool(np.abs(noise.mean(0)).max() > 1.0 or np.abs(log_sd).max() > 0.35)
 
 
-def moments_of(found: Round) -> Whitening:
-    """Whitening by the particles' moments, with their scores as control variates.
+def moments_of(found: Round) -> tuple[Whitening, Array]:
+    """Whitening by the particles' moments, with their scores as control variates; and the scores in its coordinates.
 
     Taken in whitened coordinates: the shrinkage of correlations by D / N would undo a correlation of .999 outside them.
     Twice, as those of the round may fit badly.
@@ -168,7 +168,7 @@ def moments_of(found: Round) -> Whitening:
         shift = whitening.to_z(tf.constant(base.means[0])).numpy()
         whitening = Whitening(shift, whitening.scale_tril @ base.scale_trils[0])
         score = score @ base.scale_trils[0]
-    return whitening
+    return whitening, score
 
 
 def _bend_spec(size: int) -> Bend:

@@ -38,7 +38,11 @@ def plot_training(history: Any) -> Any:
     """
     step = np.asarray(history.step, np.float64)
     if not step.size:
-        raise DataError(expected="a training history with records", got="none", fix="train for at least one step")
+        raise DataError(
+            expected="a training history with records",
+            got="none: no window of steps came to its end",
+            fix="train for at least one step: fit(..., start=posterior)",
+        )
     with drawing.style() as plt:
         ratios = {"height_ratios": [3, 2, 2, 1]}
         figure, axes = plt.subplots(4, 1, figsize=(6.5, 6.5), sharex=True, layout="constrained", gridspec_kw=ratios)

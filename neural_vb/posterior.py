@@ -21,7 +21,7 @@ from neural_vb.diagnostics.evidence import Evidence
 from neural_vb.diagnostics.polishing import BUDGET
 from neural_vb.diagnostics.verdict import Examiner
 from neural_vb.draws import UNNAMED
-from neural_vb.errors import UnsupportedError
+from neural_vb.errors import DataError, UnsupportedError
 from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.history import History
 from neural_vb.verdicts import Verdict
@@ -154,7 +154,12 @@ class Posterior:
         Raises:
             DataError: the fit had no restarts.
         """
-        draws = [one.sample_unconstrained(num_draws, seed=seed + i) for i, one in enumerate(self.restarts)]
+        if not self.restarts:
+            raise DataError(
+                expected="restarts to compare", got="a posterior of one fit", fix="fit with num_restarts=2 or more"
+            )
+        seeds = [_checks.later(_checks.seed(seed), i) for i in range(len(self.restarts))]
+        draws = [one.sample_unconstrained(num_draws, seed=s) for one, s in zip(self.restarts, seeds, strict=True)]
         return disagreement(draws, [one.elbo.value for one in self.restarts])
 
     @cached_property
@@ -188,7 +193,7 @@ class Posterior:
 
     @quiet_tracing()
     def refine(
-        self, num_transitions: int | None = None, seed: int = 0, *, num_draws: int = 8_192
+        self, num_transitions: int | None = None, *, seed: int = 0, num_draws: int = 8_192
     ) -> refinement.RefinedDraws:
         """Draws that each begin a Hamiltonian chain, which leaves the exact posterior as it is.
 
@@ -227,6 +232,10 @@ class Posterior:
         draws = self.sample(num_draws, seed=seed)
         return summaries.summary(draws) if quantiles is None else summaries.summary(draws, quantiles=quantiles)
 
+    def __repr__(self) -> str:
+        size, steps = self.target.event_size, self.history.step[-1] if len(self.history.step) else 0
+        return f"<Posterior of {size} dimensions: seed {self.seed}, {self.status.reason} at step {steps}>"
+
     def __str__(self) -> str:
         lines = [
             f"Implicit posterior of {self.target.event_size} unconstrained dimensions",
@@ -259,7 +268,10 @@ class Posterior:
         target = self._joint_target("posterior predictive draws")
         draws = self.sample(num_draws, seed=seed)
         latents = {name: draws[name] for name in target.latent_names}
-        return {name: np.asarray(v) for name, v in target.posterior_predictive(latents, seed + 1, joint=joint).items()}
+        return {
+            name: np.asarray(v)
+            for name, v in target.posterior_predictive(latents, _checks.later(seed, 1), joint=joint).items()
+        }
 
     def _joint_target(self, what: str) -> Any:
         if not hasattr(self.target, "posterior_predictive"):
@@ -303,10 +315,14 @@ class Posterior:
             DataError, ConfigurationError: `coords`, `dims` or data do not fit.
         """
         chains = self.restarts or (self,)
-        each = [one._sampled(num_draws, seed + i, log_likelihood, posterior_predictive) for i, one in enumerate(chains)]
+        seeds = [_checks.later(_checks.seed(seed), i) for i in range(max(len(chains), 3))]
+        each = [
+            one._sampled(num_draws, s, log_likelihood, posterior_predictive)
+            for one, s in zip(chains, seeds, strict=False)
+        ]
         groups: dict[str, Any] = tf.nest.map_structure(lambda *parts: np.stack(parts), *each)
         if prior:
-            drawn = self._joint_target("prior draws").prior_sample(num_draws, seed + 2)
+            drawn = self._joint_target("prior draws").prior_sample(num_draws, seeds[2])
             groups["prior"], groups["prior_predictive"] = tf.nest.map_structure(lambda part: part[np.newaxis], drawn)
         if observed := getattr(self.target, "observed_data", None):
             groups["observed_data"] = observed
@@ -330,7 +346,7 @@ class Posterior:
         if posterior_predictive:
             target = self._joint_target("posterior predictive draws")
             latents = {name: draws[name] for name in target.latent_names}
-            groups["posterior_predictive"] = target.posterior_predictive(latents, seed + 1)
+            groups["posterior_predictive"] = target.posterior_predictive(latents, _checks.later(seed, 1))
         return groups
 
     def _attributes(self) -> dict[str, Any]:

@@ -90,9 +90,9 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     near = _near(points)
     labels = tuple(getattr(target, "labels", None) or (f"coordinate {i}" for i in range(points.shape[1])))
     values, gradients = chosen(points)
-    _check_rows(chosen, points, values)
     # An overflow of single precision is no end of the support, but its gradients are what training gets.
     exact = values if precise is chosen else precise.values(points)
+    _check_rows(precise, points, exact)  # of which the warm start needs one point alone, too
     notes += _check_values(precise, points, exact, near, labels)
     overflows = int((np.isfinite(exact) & ~np.isfinite(values)).sum())
     if overflows:

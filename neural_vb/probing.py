@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from neural_vb._text import first_line
 from neural_vb._types import Array, Target
+from neural_vb.compilation import graph
 from neural_vb.errors import DtypeError, GradientError, NeuralVBError, TargetShapeError, TargetValueError
 
 BATCH = 64
@@ -24,7 +25,7 @@ class Probe:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._evaluate = tf.function(self._graph, autograph=False)
+        self._evaluate = graph(self._graph)
 
     def _graph(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         with tf.GradientTape() as tape:

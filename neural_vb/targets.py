@@ -19,6 +19,7 @@ from neural_vb import bijectors, joints
 from neural_vb._text import first_line
 from neural_vb._types import Array, Draws, LogProbFn, Seed, Target, Tensor
 from neural_vb.bijectors import EventMap
+from neural_vb.compilation import graph
 from neural_vb.errors import (
     BijectorError,
     ConfigurationError,
@@ -284,14 +285,13 @@ class JointTarget:
 
     def starting_points(self, num_points: int, seed: Seed) -> Tensor:
         """Unconstrained draws from the prior, [n, D]; a coordinate on the edge of its support becomes 0."""
-        wanted = self.latent_names
-        z = self.unconstrain(joints.sample_parts(self.joint, num_points, seed, known={}, wanted=wanted))
+        parts = joints.sample_parts(self.joint, num_points, seed, known={}, wanted=self.latent_names)
+        z = graph(self.unconstrain)(parts)  # eager vectorized_map would leave a graph in TFP's cache
         return tf.where(tf.math.is_finite(z), z, tf.zeros_like(z))
 
     def _latents(self, draws: Mapping[str, Any]) -> dict[str, Tensor]:
         # Through the map's own checks of names and shapes; the values stay as they came.
-        parts = self.event_map.parts(draws)
-        return dict(zip(self.latent_names, parts, strict=True))
+        return dict(zip(self.latent_names, self.event_map.parts(draws), strict=True))
 
 
 def as_target(

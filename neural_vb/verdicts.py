@@ -70,7 +70,10 @@ class Verdict:
         flat: dict[str, Any] = {"verdict_seed": self.seed}
         for part, one in self.findings().items():
             flat |= {f"verdict_{part}": one.state, f"verdict_{part}_message": one.message}
-            flat |= {f"verdict_{part}_{name.replace(' ', '_')}": value for name, value in one.evidence.items()}
+            flat |= {
+                f"verdict_{part}_{name.replace(',', '').replace(' ', '_')}": value
+                for name, value in one.evidence.items()
+            }
         return flat
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from neural_vb import bending, gaussian_mixture, gaussian_vi, mixtures, polish, population
 from neural_vb._types import Array, Base, Target
 from neural_vb.bending import Bend
-from neural_vb.compilation import Compiled
+from neural_vb.compilation import Compiled, graph
 from neural_vb.errors import TargetValueError
 from neural_vb.mixtures import Stream
 from neural_vb.optima import Laplace, cover, find_optima
@@ -111,7 +111,7 @@ def warm_start(
     if gaussian is not None:
         candidates.insert(0, (gaussian.mean, gaussian.scale_tril))
         if gaussian.divergence < NEARLY * tolerance:
-            found = _improved(_gaussian(target, gaussian, (), numbers, seed, jit_compile), seed, tolerance)
+            found = _improved(_gaussian(target, gaussian, (), evaluate, numbers, seed, jit_compile), seed, tolerance)
             if found.met is not None:
                 return found
     report("particles")
@@ -167,7 +167,7 @@ def _bent(
     start = gaussian_vi.Start(near.means[0], near.scale_trils[0])
     gaussian = gaussian_vi.fit(bending.pulled_back(current.bends, evaluate), (start,), seed=seed)
     if gaussian is not None and gaussian.divergence < NEARLY * tolerance:
-        again = _gaussian(target, gaussian, current.bends, numbers, seed, found.jit_compile)
+        again = _gaussian(target, gaussian, current.bends, evaluate, numbers, seed, found.jit_compile)
         again = _improved(again, seed, tolerance)
         if again.met is not None:
             return again, current
@@ -178,25 +178,32 @@ def _gaussian(
     target: Target,
     gaussian: gaussian_vi.Gaussian,
     bends: tuple[Bend, ...],
+    evaluate: Probe,
     numbers: dict[str, float],
     seed: int,
     jit_compile: bool,
 ) -> WarmStart:
-    """A start from one Gaussian."""
-    whitened = WhitenedTarget(target, Whitening(gaussian.mean, gaussian.scale_tril, bends), gaussian.elbo)
+    """A start from one Gaussian, in y, which the bends take to z."""
+    whitening = Whitening(gaussian.mean, gaussian.scale_tril, bends)
     base = mixtures.standard_base(target.event_size)
     u = np.random.default_rng([seed, Stream.GAUSSIAN]).standard_normal((NUM_PARTICLES, target.event_size))
-    _, score = whitened.value_and_gradient(tf.constant(u, tf.float32))
-    return WarmStart(
-        replace(whitened, max_score=longest(score)), base, numbers | {"log_evidence": gaussian.elbo}, jit_compile
-    )
+    whitened = WhitenedTarget(target, whitening, gaussian.elbo, longest_score(evaluate, whitening, u))
+    return WarmStart(whitened, base, numbers | {"log_evidence": gaussian.elbo}, jit_compile)
+
+
+def longest_score(evaluate: Probe, whitening: Whitening, u: Array) -> float:
+    """The largest norm of gradients in u at points u [N, D] where log p and its gradient are finite."""
+    straight = replace(whitening, bends=())
+    log_prob, gradient = bending.pulled_back(whitening.bends, evaluate)(straight.to_z(u).numpy())
+    usable = np.isfinite(log_prob) & np.isfinite(gradient).all(-1)
+    return longest(gradient[usable] @ whitening.scale_tril) if usable.any() else 0.0
 
 
 def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
     """The mixture improved on its own draws. A single Gaussian goes into the whitening, as everywhere."""
     target = warm.target
 
-    @tf.function(autograph=False)
+    @graph
     def log_prob(u: tf.Tensor) -> tf.Tensor:
         return target.log_prob(u[:, tf.newaxis])[:, 0]
 
@@ -257,11 +264,12 @@ def _finite(evaluate: Probe, points: Array) -> Array:
 
 def _mixture(runner: Runner, current: Round, numbers: dict[str, float], seed: int, tolerance: float) -> WarmStart:
     """A mixture on the particles, in coordinates of their moments."""
-    whitening = moments_of(current)
-    target = WhitenedTarget(runner.target, replace(whitening, bends=current.bends), current.log_evidence)
-    u = whitening.to_u(current.y)
-    log_density, score = target.value_and_gradient(tf.constant(u, tf.float32))
-    mixture = gaussian_mixture.fit(u, log_density.numpy().astype(np.float64), seed=seed)
+    whitening, score = moments_of(current)
+    target = WhitenedTarget(
+        runner.target, replace(whitening, bends=current.bends), current.log_evidence, longest(score)
+    )
+    log_density = current.log_prob + (whitening.log_det - current.log_evidence)
+    mixture = gaussian_mixture.fit(whitening.to_u(current.y), log_density, seed=seed)
     if len(mixture.log_weights) == 1:
         mixture = mixtures.standard_base(target.event_size)
     numbers = numbers | {
@@ -272,5 +280,5 @@ def _mixture(runner: Runner, current: Round, numbers: dict[str, float], seed: in
         "acceptance": float(current.particles.acceptance),
         "log_evidence": current.log_evidence,
     }
-    found = WarmStart(replace(target, max_score=longest(score)), mixture, numbers, runner.compiled.jit_compile)
+    found = WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
     return _improved(found, seed, tolerance) if tolerance > 0.0 else found

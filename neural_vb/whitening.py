@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -89,19 +89,25 @@ class WhitenedTarget:
 
     def log_prob(self, u: Tensor, x: Tensor | None = None) -> Tensor:
         """[S, B, D] -> [S, B]; its gradient in u is finite and at most ``max_score`` long per draw."""
-        z, log_det = self.whitening.forward(self._guard(u))
-        log_prob = tf.cast(self.target.log_prob(tf.cast(z, self.target.dtype), x), tf.float64)
-        return tf.cast(log_prob + (log_det - self.offset), tf.float32)
+        if np.isinf(self.max_score):
+            return self._log_prob(u, x)
+        # Linear in u around a frozen point, by the bounded score. TensorFlow would keep every trace of the same written
+        # as a tf.custom_gradient for ever.
+        frozen = tf.stop_gradient(u)
+        with tf.GradientTape() as tape:
+            tape.watch(frozen)
+            log_prob = self._log_prob(frozen, x)
+        score = tf.stop_gradient(self._bounded(tape.gradient(log_prob, frozen)))
+        return log_prob + tf.reduce_sum(score * (u - frozen), -1)
 
     def value_and_gradient(self, u: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """[S, B, D] -> ([S, B], [S, B, D]), or [N, D] -> ([N], [N, D]) for one data set.
 
         The gradient as it is, not shortened to ``max_score``; -inf and a zero gradient where either is not finite.
         """
-        whole = replace(self, max_score=np.inf)
         with tf.GradientTape() as tape:
             tape.watch(u)
-            log_prob = whole.log_prob(u[:, tf.newaxis])[:, 0] if len(u.shape) == 2 else whole.log_prob(u, x)
+            log_prob = self._log_prob(u[:, tf.newaxis], x)[:, 0] if len(u.shape) == 2 else self._log_prob(u, x)
         gradient = tape.gradient(log_prob, u)
         usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
         return tf.where(usable, log_prob, -np.inf), tf.where(usable[..., tf.newaxis], gradient, 0.0)
@@ -110,26 +116,18 @@ class WhitenedTarget:
         """[..., D] -> structure of draws."""
         return self.target.constrain(tf.cast(self.whitening.to_z(u), self.target.dtype))
 
-    def _guard(self, u: Tensor) -> Tensor:
-        """Identity whose gradient is made finite and bounded, draw by draw."""
-        if np.isinf(self.max_score):
-            return u
+    def _log_prob(self, u: Tensor, x: Tensor | None) -> Tensor:
+        z, log_det = self.whitening.forward(u)
+        log_prob = tf.cast(self.target.log_prob(tf.cast(z, self.target.dtype), x), tf.float64)
+        return tf.cast(log_prob + (log_det - self.offset), tf.float32)
 
-        @tf.custom_gradient
-        def guard(values: Tensor) -> tuple[Tensor, object]:
-            def backward(upstream: Tensor) -> Tensor:
-                usable = tf.reduce_all(tf.math.is_finite(upstream), -1, keepdims=True)
-                upstream = tf.where(usable, upstream, 0.0)
-                # The loss is a mean over draws: the score of one is S B times what arrives here.
-                count = tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), tf.float32)
-                length = count * tf.norm(upstream, axis=-1, keepdims=True)
-                return upstream * tf.minimum(1.0, self.max_score / (length + 1e-30))
-
-            return values, backward
-
-        return guard(u)
+    def _bounded(self, score: Tensor) -> Tensor:
+        """Scores [..., D], finite and at most ``max_score`` long."""
+        usable = tf.reduce_all(tf.math.is_finite(score), -1, keepdims=True)
+        score = tf.where(usable, score, 0.0)
+        return score * tf.minimum(1.0, self.max_score / (tf.norm(score, axis=-1, keepdims=True) + 1e-30))
 
 
-def longest(score: Tensor) -> float:
+def longest(score: Tensor | Array) -> float:
     """The largest norm of scores [..., D], for ``WhitenedTarget.max_score``."""
     return float(tf.reduce_max(tf.norm(score, axis=-1)))

@@ -80,6 +80,12 @@ KINDS: Kinds = {
         "a pair": row(ConfigurationError, normal, "got (0, 1)", "pass, for example, seed=0", seed=(0, 1)),
     },
     "settings": {
+        "a checkpoint that is no path": row(
+            ConfigurationError, normal, "path of a folder; got 3", "or leave it out", checkpoint=3
+        ),
+        "its restarts": row(
+            ConfigurationError, normal, "path of a folder; got 3", "or leave it out", checkpoint=3, num_restarts=2
+        ),
         "config as a dict": row(ConfigurationError, normal, "a TrainingConfig; got a dict", "pass config=", config={}),
         "the class": row(ConfigurationError, normal, "TrainingConfig", "pass config=", config=nvb.TrainingConfig),
         "max_steps": settings("at least 0", max_steps=-1),

@@ -60,7 +60,7 @@ def test_a_fit_of_a_small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae_mnist, "HIDDEN", (8, 8))
     rng = np.random.default_rng(0)
     data = StaticMnist(*[(rng.random((n, 784)) < 0.2).astype(np.uint8) for n in (300, 50, 20)])
-    vae, course = vae_mnist.fit("gaussian", 2, data, seconds=8.0, seed=0)
+    vae, course = vae_mnist.fit("gaussian", 2, data, seconds=2.0, seed=0)
     assert (
         vae.steps == course["curve"][-1]["step"] >= 500
     )  # a slow machine stops after the first window beyond the budget

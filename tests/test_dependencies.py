@@ -6,11 +6,14 @@ A test named `..._is_still_needed` fails when a workaround can go: delete the wo
 from __future__ import annotations
 
 import configparser
+import gc
 import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +22,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from packaging.requirements import Requirement
 from tensorflow.python.framework import ops
+
+from neural_vb.compilation import graph
 
 ROOT = Path(__file__).parents[1]
 tfd = tfp.distributions
@@ -139,10 +144,53 @@ def test_xla_refuses_as_a_whole_what_it_cannot_compile() -> None:
 
 
 def test_tensorflow_keeps_every_trace_that_has_a_custom_gradient() -> None:
-    """Its registry of gradients is never emptied: memory grows by some traces with each fit (docs/reliability.md)."""
-    before = len(list(ops.gradient_registry.list()))
-    tf.function(lambda x: tf.nn.silu(x))(tf.ones(2))
-    assert len(list(ops.gradient_registry.list())) > before, "it forgets them: say so in docs/reliability.md"
+    """Its registry of gradients is never emptied."""
+
+    def left(make: Callable[..., Any]) -> int:
+        before = set(ops.gradient_registry.list())
+        make(lambda x: tf.nn.silu(x))(tf.ones(2))
+        gc.collect()
+        return len(set(ops.gradient_registry.list()) - before)
+
+    assert left(tf.function) > 0, "it forgets them: take _tie_gradients out of compilation.graph"
+    graph(lambda x: x)(tf.ones(2))  # ties those that are left
+    gc.collect()
+    assert left(graph) == 0
+
+
+def test_a_custom_gradient_lives_as_long_as_its_graph() -> None:
+    """A user's tf.function is traced once, inside a trace of ours, and differentiated in others."""
+    silu = tf.function(lambda x: tf.nn.silu(x))
+
+    def value_and_gradient(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = silu(x)
+        return value, tape.gradient(value, x)
+
+    x = tf.constant([0.5, -2.0])
+    graph(silu)(x)
+    gc.collect()
+    found = graph(value_and_gradient)(x)
+    gc.collect()
+    for one, other, eager in zip(found, graph(value_and_gradient)(x), value_and_gradient(x), strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, eager, rtol=1e-6)
+
+
+def test_tfp_keeps_every_graph_in_which_a_bijector_was_used() -> None:
+    def log_prob(z: tf.Tensor) -> tf.Tensor:
+        return tfd.LogNormal(0.0, 1.0).log_prob(tf.exp(z))
+
+    def kept(make: Callable[..., Any]) -> int:
+        gc.collect()
+        before = len(tfp.bijectors.Bijector._cache.storage)
+        make(log_prob)(tf.ones(2))
+        gc.collect()
+        return len(tfp.bijectors.Bijector._cache.storage) - before
+
+    assert kept(tf.function) > 0, "it forgets them: take compilation.graph out"
+    assert kept(graph) == 0
 
 
 def joint(kind: type) -> tfd.JointDistribution:

@@ -40,6 +40,11 @@ def test_restarts_are_chains_and_the_best_is_returned() -> None:
     found = posterior.disagreement()
     assert found.mean.max() < 5.0 * found.noise and found.elbo < 0.05
     assert "Best of 3 by ELBO; restarts differ by" in str(posterior)
+    assert "where they agree" in str(found) and len(repr(posterior.restarts)) < 300
+    with pytest.raises(DataError, match="restarts to compare; got a posterior of one fit"):
+        posterior.restarts[0].disagreement(100)
+    last = posterior.to_arviz(5, seed=2**31 - 1)
+    assert dict(last["posterior"].sizes)["chain"] == 3
     idata = posterior.to_arviz(500)
     assert dict(idata["posterior"].sizes)["chain"] == 3 and idata["posterior"].attrs["restarts"] == 3
     assert float(arviz.rhat(idata)["z"].max()) < 1.02

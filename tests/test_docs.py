@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import neural_vb
-from neural_vb import fitting, warm_start
+from neural_vb import amortized, fitting, warm_start
 from neural_vb.applications import vae
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +61,7 @@ def quick_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         posteriors.append(fit_vae(*arguments, **(keywords | {"config": QUICK, "progress": False})))
         return posteriors[-1]
 
+    monkeypatch.setattr(amortized, "FLOW", dataclasses.replace(amortized.FLOW, num_couplings=2))
     monkeypatch.setattr(vae, "fit_vae", short_fit_vae)
     monkeypatch.setattr(neural_vb, "fit", short_fit)
     monkeypatch.setattr(neural_vb, "fit_amortized", short_fit_amortized)

@@ -69,7 +69,7 @@ def numbers(posterior: nvb.Posterior) -> list[Any]:
 
 def same(a: nvb.Posterior, b: nvb.Posterior) -> bool:
     return all(
-        np.array_equal(x, y) if isinstance(x, np.ndarray | tf.Tensor) else x == y
+        np.array_equal(x, y) if isinstance(x, np.ndarray | tf.Tensor) else repr(x) == repr(y)
         for x, y in zip(numbers(a), numbers(b), strict=True)
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,25 @@ def test_what_is_wrong_is_named_before_training(name: str) -> None:
     function, options, error, message = BAD[name]
     with pytest.raises(error, match=message):
         nvb.fit(nvb.numpy_log_prob(function), **({"event_shape": [3], "progress": False} | options))
+
+
+def test_what_is_raised_while_training_is_the_cause() -> None:
+    calls = iter(range(10**6))
+    limit = [10**6]
+
+    def late(z: np.ndarray) -> tuple[float, np.ndarray]:
+        if next(calls) > limit[0]:
+            raise ZeroDivisionError("of the user's")
+        return one(z)
+
+    config = nvb.TrainingConfig(max_steps=3, min_steps=0, decay_steps=1, window=1, batch_size=4)
+
+    def arm(step: int, metrics: Mapping[str, float]) -> None:
+        limit[0] = 0
+
+    with pytest.raises(TargetValueError, match="value_and_grad to run at every point; got ZeroDivisionError") as found:
+        nvb.fit(nvb.numpy_log_prob(late), event_shape=[3], config=config, callbacks=[arm], progress=False)
+    assert isinstance(found.value.__cause__, ZeroDivisionError) and "of the user's" in str(found.value.__cause__)
 
 
 @pytest.mark.parametrize("value", [3.0, dict, None])

@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import neural_vb as nvb
 from neural_vb import warm_start
 from neural_vb.avb import Parts
-from neural_vb.contrasts import Flow, MomentMatched
+from neural_vb.contrasts import MomentMatched
 from neural_vb.critics import MLPCritic
 from neural_vb.mixtures import standard_base
 from neural_vb.networks import MLP
 from neural_vb.samplers import ResidualSampler
 from neural_vb.training import TrainingConfig, train
 
+tfd = tfp.distributions
 SMALL = MLP((8,), output_scale=0.01)
 PLAIN = TrainingConfig(max_steps=20, min_steps=0, decay_steps=10, window=10, batch_size=16, jit_compile=False)
 XLA = TrainingConfig(max_steps=20, min_steps=0, decay_steps=10, window=10, batch_size=16)
@@ -82,15 +84,6 @@ def live() -> Counter[str]:
     return Counter(name for name in names if name.startswith(("tensorflow.", "neural_vb.")))
 
 
-def small_run(seed: int) -> None:
-    """Training without a custom gradient: TensorFlow keeps every trace that has one (test_dependencies.py)."""
-    smooth = MLP((8,), activation=tf.nn.tanh, output_scale=0.01)
-    parts = Parts(ResidualSampler(smooth), MLPCritic(smooth), Flow(2, smooth), nvb.ratio_losses.logistic)
-    base = standard_base(2)
-    start = {name: getattr(parts, name).initial_parameters(base, 0, 1) for name in ("sampler", "critic", "contrast")}
-    train(parts, lambda z, x: -0.5 * tf.reduce_sum(z**2, -1), start, config=PLAIN, seed=seed)
-
-
 def flat(work: Callable[[int], Any], first: int, then: int) -> None:
     """After the first rounds, nothing that is alive grows with the number of rounds."""
     for number in range(first):
@@ -102,8 +95,21 @@ def flat(work: Callable[[int], Any], first: int, then: int) -> None:
     assert grown == {}
 
 
-def test_nothing_is_left_of_a_run() -> None:
-    flat(small_run, 1, 3)
+def fit_and_draw(seed: int) -> None:
+    """With TFP's bijectors in the contrast."""
+    fit(seed).sample(10)
+
+
+def fit_joint(seed: int) -> None:
+    """With TFP's bijectors and custom gradients in the target."""
+    model = {"scale": tfd.HalfNormal(1.0), "y": lambda scale: tfd.Normal(tf.zeros(3), scale)}
+    joint = tfd.JointDistributionNamedAutoBatched(model)
+    nvb.fit(joint, {"y": [0.1, 0.4, -0.2]}, critic=MLPCritic(SMALL), config=PLAIN, seed=seed, progress=False).sample(10)
+
+
+@pytest.mark.parametrize("work", [fit_and_draw, fit_joint])
+def test_nothing_is_left_of_a_fit(few_particles: None, work: Callable[[int], None]) -> None:
+    flat(work, 1, 2)
 
 
 def resident() -> float:
@@ -112,15 +118,15 @@ def resident() -> float:
 
 
 @pytest.mark.slow
-def test_hundreds_of_fits_leave_no_more_than_is_said_behind(few_particles: None) -> None:
-    """TensorFlow keeps every trace with a custom gradient (test_dependencies.py): some 8 MB of a small fit."""
+def test_two_hundred_fits_take_the_memory_of_fifty(few_particles: None) -> None:
+    """Without XLA, whose executables TensorFlow keeps (https://github.com/tensorflow/tensorflow/issues/64170)."""
     held = []
     for seed in range(200):
-        fit(seed % 5).sample(10)
+        fit_and_draw(seed % 5)
         gc.collect()
         held.append(resident())
     print(f"MB after 1, 50, 100, 150, 200 fits: {[round(held[i]) for i in (0, 49, 99, 149, 199)]}")
-    assert (held[199] - held[49]) / 150 < 12.0
+    assert (held[199] - held[49]) / 150 < 0.2
 
 
 @pytest.mark.slow
@@ -152,7 +158,10 @@ def test_a_fit_traces_a_few_functions_once_for_each_size(
     original = tf.function
 
     def recording(*arguments: Any, **keywords: Any) -> Any:
-        made.append((sys._getframe(1).f_globals["__name__"], original(*arguments, **keywords)))
+        frame = sys._getframe(1)
+        while frame.f_globals["__name__"] == "neural_vb.compilation":
+            frame = frame.f_back  # type: ignore[assignment]
+        made.append((frame.f_globals["__name__"], original(*arguments, **keywords)))
         return made[-1][1]
 
     monkeypatch.setattr(tf, "function", recording)
@@ -165,9 +174,10 @@ def test_a_fit_traces_a_few_functions_once_for_each_size(
         for name, function in made
         if name.startswith("neural_vb.") and hasattr(function, "experimental_get_tracing_count")
     ]
-    # The probes, in two precisions, see one point and many; everything else sees one size.
-    assert all(count <= (2 if name == "neural_vb.probing" else 1) for name, count in counts), counts
-    assert len(counts) <= 5 and sum(count for _, count in counts) <= 7, counts
+    # The probe in double precision sees one point and many; everything else sees one size.
+    assert [count for name, count in counts if name == "neural_vb.probing"] == [1, 2], counts
+    assert all(count <= 1 for name, count in counts if name != "neural_vb.probing"), counts
+    assert len(counts) <= 5 and sum(count for _, count in counts) <= 6, counts
 
 
 # What made it.

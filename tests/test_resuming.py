@@ -200,11 +200,26 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 
     fit(tmp_path, callbacks=[again])
     assert len(errors) == 1
-    code = f"from neural_vb import resuming\nwith resuming.opened({str(tmp_path)!r}, 1.0, {{}}): pass"
-    with resuming.opened(tmp_path, 1.0, {}):
-        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert second.returncode == 1 and "CheckpointError: Expected a folder" in second.stderr
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0  # free again
+    code = f"""
+from neural_vb import errors, resuming
+for _ in range(2):
+    try:
+        with resuming.opened({str(tmp_path)!r}, 1.0, {{}}):
+            print("free", flush=True)
+    except errors.CheckpointError as error:
+        print(error, flush=True)
+    input()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdin is not None and other.stdout is not None
+        with resuming.opened(tmp_path, 1.0, {}):
+            assert other.stdout.readline().startswith("Expected a folder")
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "free\n"
+        other.communicate("\n")
+    assert other.returncode == 0
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

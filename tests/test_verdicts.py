@@ -22,6 +22,11 @@ def test_a_table_of_five_parts() -> None:
     assert not any(word in text for word in ("converged", "valid"))
 
 
+def test_attributes_have_names_without_commas() -> None:
+    told = Verdict(local_fit=Finding("fail", "moved", {"effect, in sds": 0.25})).attributes()
+    assert told["verdict_local_fit_effect_in_sds"] == 0.25
+
+
 def test_attributes_are_flat() -> None:
     told = Verdict(local_fit=Finding("fail", "moved", {"largest mean error": 0.25})).attributes()
     assert told["verdict_local_fit"] == "fail" and told["verdict_local_fit_largest_mean_error"] == 0.25
@@ -74,6 +79,7 @@ def test_refusals(named_posterior: nvb.Posterior) -> None:
     for call in (
         lambda: named_posterior.check(seed=-1),
         lambda: named_posterior.check(budget=0),
+        lambda: named_posterior.check(calibration=3),
         lambda: named_posterior.refine(0),
         lambda: named_posterior.log_evidence(seed="a"),
     ):

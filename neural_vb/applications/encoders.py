@@ -22,7 +22,7 @@ from neural_vb import mixtures
 from neural_vb._types import Base, Parameters, Proposal, Seed, Tensor
 from neural_vb.applications.decoders import log_standard_normal
 from neural_vb.errors import ConfigurationError
-from neural_vb.networks import MLP, Network, join_condition
+from neural_vb.networks import MLP, Network, join_condition, silu
 
 LOG_SCALE_BOUND = 6.0
 
@@ -192,7 +192,7 @@ class InverseAutoregressiveEncoder:
         into = (np.arange(1, size + 1)[:, None] <= degrees).astype(np.float32)
         out = (degrees[:, None] < np.arange(1, size + 1)).astype(np.float32)
         hidden = tf.tensordot(z, into * flow["inputs"], 1) + tf.tensordot(context, flow["context"], 1)
-        hidden = tf.nn.silu(hidden + flow["hidden_bias"])
+        hidden = silu(hidden + flow["hidden_bias"])
         outputs = tf.tensordot(hidden, out[:, np.newaxis] * flow["outputs"], 1)
         outputs += tf.tensordot(context, flow["skip"], 1) + flow["bias"]
         return outputs[..., 0, :], outputs[..., 1, :]

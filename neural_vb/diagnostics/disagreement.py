@@ -33,7 +33,8 @@ class Disagreement(NamedTuple):
     def __str__(self) -> str:
         return (
             f"restarts differ by at most {self.mean.max():.2g} sd in a mean, {100 * np.expm1(self.log_sd.max()):.2g} % "
-            f"in an sd and {self.elbo:.2g} nats in the ELBO (noise of a mean {self.noise:.1g} sd)"
+            f"in an sd and {self.elbo:.2g} nats in the ELBO "
+            f"(where they agree, means of so many draws still differ by some {self.noise:.1g} sd)"
         )
 
 

@@ -66,12 +66,12 @@ class Effects(NamedTuple):
 
     def largest(self) -> dict[str, float]:
         """Kind -> the largest |estimate|."""
-        return {kind: float(np.abs(self.estimate[self.kinds == kind]).max()) for kind in dict.fromkeys(self.kinds)}
+        return {str(kind): float(np.abs(self.estimate[self.kinds == kind]).max()) for kind in dict.fromkeys(self.kinds)}
 
     def smallest_effect(self) -> dict[str, float]:
         """Kind -> how large an error has to be for ``fail`` in most cases: tolerance and simultaneous half width."""
         reach = self.tolerance + self.critical * self.standard_error
-        return {kind: float(reach[self.kinds == kind].max()) for kind in dict.fromkeys(self.kinds)}
+        return {str(kind): float(reach[self.kinds == kind].max()) for kind in dict.fromkeys(self.kinds)}
 
 
 def max_t(influence: Array, *, seed: int, level: float = LEVEL, num: int = NUM_BOOTSTRAP) -> float:

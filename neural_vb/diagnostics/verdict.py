@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from neural_vb import _checks
 from neural_vb._types import Array, Parameters, Status, Tensor
 from neural_vb.avb import contrast_density, critic_logits
 from neural_vb.compilation import Compiled
@@ -263,6 +264,7 @@ class Examiner:
 
     def check(self, elbo: Estimate, seed: int, budget: int, calibration: Any = None) -> Verdict:
         """The verdict."""
+        _checks.instance("calibration", calibration, Calibration)
         subject = Subject(self.chains, self.draw, self.contrast, elbo, self.status, self.points(512, seed))
         return assess(subject, seed=seed, budget=budget, calibration=calibration)
 
