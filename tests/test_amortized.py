@@ -265,7 +265,8 @@ def test_slices_of_data_sets_do_not_show(
     draws = fitted.sample(data, 500, seed=4, num_transitions=10)["mu"]  # slices of 15, 15 and 10 of 40
     z = (draws - mean) / sd
     assert draws.shape == (500, 40) and np.abs(z.mean(0)).max() < 4.5 / np.sqrt(500)
-    assert len(np.unique(z[:, ::13])) == z[:, ::13].size  # each slice with noise of its own
+    # Each slice with noise of its own; single precision has equal numbers among thousands now and then.
+    assert len(np.unique(z[:, ::13])) > 0.99 * z[:, ::13].size
 
 
 @pytest.mark.parametrize("wrong", [{"num_transitions": -1}, {"num_draws": 0}, {"seed": 0.5}])
