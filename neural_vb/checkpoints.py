@@ -93,9 +93,7 @@ def save(record: Record, path: str | Path, *, overwrite: bool = False) -> None:
         "event_size": record.whitened.event_size,
         **{name: getattr(record.parts, name) for name in ROLES},
         "parameters": record.parameters,
-        "shift": record.whitened.whitening.shift,
-        "scale_tril": record.whitened.whitening.scale_tril,
-        "bends": bends(record.whitened.whitening),
+        **whitening_content(record.whitened.whitening),
         "offset": float(record.whitened.offset),
         "max_score": float(record.whitened.max_score),
         "history": vars(record.history),
@@ -188,9 +186,10 @@ def checked_whitening(content: Mapping[str, Any], event_size: int) -> Whitening:
     return Whitening(shift, scale_tril, tuple(_checked_bend(fields, event_size) for fields in content.get("bends", ())))
 
 
-def bends(whitening: Whitening) -> tuple[dict[str, Array], ...]:
-    """The bends for a file."""
-    return tuple(bend._asdict() for bend in whitening.bends)
+def whitening_content(whitening: Whitening) -> dict[str, Any]:
+    """The whitening for a file, from which :func:`checked_whitening` takes it."""
+    bends = tuple(bend._asdict() for bend in whitening.bends)
+    return {"shift": whitening.shift, "scale_tril": whitening.scale_tril, "bends": bends}
 
 
 def _checked_bend(fields: Mapping[str, Any], event_size: int) -> Bend:

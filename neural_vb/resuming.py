@@ -120,9 +120,7 @@ class Checkpoints:
         content = {
             "call": self.call,
             "witness": checkpoints.witness(warm.target),
-            "shift": warm.target.whitening.shift,
-            "scale_tril": warm.target.whitening.scale_tril,
-            "bends": checkpoints.bends(warm.target.whitening),
+            **checkpoints.whitening_content(warm.target.whitening),
             "offset": float(warm.target.offset),
             "max_score": float(warm.target.max_score),
             "base": tuple(np.asarray(part) for part in warm.base),
