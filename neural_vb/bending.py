@@ -73,14 +73,14 @@ class Bend(NamedTuple):
     def inverse(self, z: Array) -> tuple[Array, Array]:
         """[N, D] -> y [N, D], log |det dz/dy| [N]."""
         w = np.linalg.solve(self.matrix, (z - self.shift).T).T
-        in_scale, in_mean = _bases(w[:, 0])
-        log_scale, mean = in_scale @ self.log_scale, in_mean @ self.mean
+        bases = _bases(w[:, 0])
+        log_scale, mean = bases.scale @ self.log_scale, bases.mean @ self.mean
         return (w - mean) * np.exp(-log_scale), log_scale.sum(1) + self.log_det
 
     def pull_back(self, y: Array, gradient: Array) -> Array:
         """Gradient of f(z(y)) + log |det dz/dy| in y, from that of f in z, [N, D] both."""
         t = y[:, 0]
-        scale = np.exp(_bases(t)[0] @ self.log_scale)
+        scale = np.exp(_bases(t).scale @ self.log_scale)
         back = gradient @ self.matrix
         zero, one, bent = np.zeros_like(t), np.ones_like(t), t / np.sqrt(1.0 + t**2)
         slope = np.stack([zero, one, bent], 1) @ self.log_scale
@@ -188,11 +188,12 @@ def _along(v: Array, direction: Array, shift: Array, factor: Array) -> tuple[Ben
     basis[:, 0] = direction
     t = v @ direction
     rest = v @ basis[:, 1:]
-    centred = rest - _fit(t, rest, _mask(CENTRES[-1], rest), SCALES[0]).centres(t)
+    bases = _bases(t)
+    centred = rest - bases.mean @ _fit(bases, rest, _mask(CENTRES[-1], rest), SCALES[0]).mean
     centred = np.clip(centred / (centred.std(0) + 1e-300), -FAR, FAR)
     values, vectors = np.linalg.eigh((centred * t[:, np.newaxis]).T @ centred / size)
     basis[:, 1:] = basis[:, 1:] @ vectors
-    found = _chosen(t, v @ basis[:, 1:], np.abs(values) > EDGE * 2.0 * math.sqrt(event_size / size) * t.std())
+    found = _chosen(bases, v @ basis[:, 1:], np.abs(values) > EDGE * 2.0 * math.sqrt(event_size / size) * t.std())
     numbers = int(np.count_nonzero(found.log_scale[1:]) + np.count_nonzero(found.mean[1:]))
     log_scale, mean = (np.pad(part, [(0, 0), (1, 0)]) for part in (found.log_scale, found.mean))
     matrix = factor @ basis
@@ -214,23 +215,19 @@ class _Regression(NamedTuple):
     centre: Array
     cost: Array
 
-    def centres(self, t: Array) -> Array:
-        """m(t), [N, D']."""
-        return _bases(t)[1] @ self.mean
 
-
-def _chosen(t: Array, w: Array, scaled: Array) -> _Regression:
+def _chosen(bases: _Bases, w: Array, scaled: Array) -> _Regression:
     """Of each coordinate the regression with the smallest BIC; with a constant scale where not ``scaled``.
 
     Slopes of log scales are either each coordinate's own, or those of all: in a hierarchy they are the same, and then
     known so much better that they hold where no draws have been.
     """
     penalty = _penalty(len(w))
-    best = _fit(t, w, _mask(CENTRES[0], w), SCALES[0])
+    best = _fit(bases, w, _mask(CENTRES[0], w), SCALES[0])
     for scale in SCALES:
         columns = np.flatnonzero(scaled) if len(scale) > 1 else np.arange(w.shape[1])
         for centre in CENTRES:
-            found = _fit(t, w[:, columns], _mask(centre, columns), scale)
+            found = _fit(bases, w[:, columns], _mask(centre, columns), scale)
             found = found._replace(cost=found.cost + penalty * (len(centre) + len(scale) - 2))
             better = columns[found.cost < best.cost[columns]]
             for ours, theirs in zip(best, found, strict=True):
@@ -241,7 +238,7 @@ def _chosen(t: Array, w: Array, scaled: Array) -> _Regression:
     centres = best.centre[:, columns]
     least = best.cost[columns].sum()
     for scale in SCALES[1:]:
-        alike = _fit(t, w[:, columns], centres, scale, shared=True)
+        alike = _fit(bases, w[:, columns], centres, scale, shared=True)
         cost = alike.cost.sum() + penalty * (centres[1:].sum() + len(scale) - 1)
         if cost < least:
             least = cost
@@ -255,25 +252,23 @@ def _mask(columns: tuple[int, ...], like: Array) -> Array:
     return np.repeat(np.isin(np.arange(4), columns)[:, np.newaxis], like.shape[-1], 1).astype(float)
 
 
-def _fit(t: Array, w: Array, centre: Array, scale: tuple[int, ...], *, shared: bool = False) -> _Regression:
+def _fit(bases: _Bases, w: Array, centre: Array, scale: tuple[int, ...], *, shared: bool = False) -> _Regression:
     """Largest likelihood with these columns of the bases, all coordinates at once, by turns and Fisher scoring.
 
     Args:
-        t: [N].
+        bases: of t [N].
         w: [N, D'].
         centre: [4, D'], one for each column of the centres' basis that is used, else zero.
         scale: columns of the scales' basis.
         shared: slopes are the same for all coordinates.
     """
-    in_scale, in_mean = _bases(t)
-    in_scale = in_scale[:, scale]
+    in_scale, in_mean = bases.scale[:, scale], bases.mean
     log_scale, slope = np.zeros((3, w.shape[1])), np.zeros((len(scale), w.shape[1]))
-    products = np.einsum("ni,nj->nij", in_mean, in_mean).reshape(len(t), -1)
     used = np.einsum("id,jd->dij", centre, centre)
     normal = np.linalg.inv(in_scale.T @ in_scale)
     weight = np.ones_like(w)
     for turn in range(ITERATIONS if len(scale) > 1 else 1):
-        matrices = (products.T @ weight).T.reshape(-1, 4, 4) * used
+        matrices = (bases.products.T @ weight).T.reshape(-1, 4, 4) * used
         # What is not used is left out; a ridge, for where scales explode few draws have all of the weight.
         diagonal = 1e-9 * np.trace(matrices, axis1=1, axis2=2) + 1e-300 + (1.0 - centre)
         matrices += np.einsum("id,ij->dij", diagonal, np.eye(4))
@@ -298,7 +293,21 @@ def _penalty(size: int) -> float:
     return max(0.5 * math.log(size) / size, WORTH)
 
 
-def _bases(t: Array) -> tuple[Array, Array]:
-    """[N] -> (1, t, h) [N, 3], (1, t, t^2, h) [N, 4]."""
+class _Bases(NamedTuple):
+    """What log scales and centres are linear in, at t [N].
+
+    Attributes:
+        scale: [N, 3], (1, t, h).
+        mean: [N, 4], (1, t, t^2, h).
+        products: [N, 16], of all pairs of ``mean``.
+    """
+
+    scale: Array
+    mean: Array
+    products: Array
+
+
+def _bases(t: Array) -> _Bases:
     one, h = np.ones_like(t), np.sqrt(1.0 + t**2)
-    return np.stack([one, t, h], 1), np.stack([one, t, t**2, h], 1)
+    mean = np.stack([one, t, t**2, h], 1)
+    return _Bases(mean[:, [0, 1, 3]], mean, np.einsum("ni,nj->nij", mean, mean).reshape(len(t), -1))

@@ -122,11 +122,10 @@ def cover(optima: list[Laplace]) -> tuple[Array, Array]:
     log_weights = 0.5 * np.array([optimum.log_evidence for optimum in optima])
     weights = np.exp(log_weights - logsumexp(log_weights))
     mean = sum(w * o.mean for w, o in zip(weights, optima, strict=True))
-    covariance = sum(
-        w * (o.scale_tril @ o.scale_tril.T + np.outer(o.mean - mean, o.mean - mean))
-        for w, o in zip(weights, optima, strict=True)
-    )
-    return mean, np.linalg.cholesky(covariance)
+    # The covariance is A A^T, and not formed: next to the largest scale its rounding may hide the smallest.
+    parts = [np.c_[o.scale_tril, o.mean - mean] * np.sqrt(w) for w, o in zip(weights, optima, strict=True)]
+    upper = np.linalg.qr(np.concatenate(parts, axis=1).T, mode="r")
+    return mean, upper.T * np.where(np.diag(upper) < 0.0, -1.0, 1.0)
 
 
 def find_optima(evaluate: Probe, points: Array) -> list[Laplace]:

@@ -96,11 +96,21 @@ class Runner:
             not np.isfinite(log_evidence)
             or usable.sum() < min(8 * len(shift), NUM_PARTICLES // 2)
             or particles.beta < 1.0
+            or self._collapsed(y[usable])
         ):
             log_evidence = -np.inf
         log_prob = top + particles.log_prob.numpy()[usable].astype(np.float64)
         score = particles.gradient.numpy()[usable].astype(np.float64)
         return Round(whitening, bends, particles, y[usable], log_prob, score, log_evidence)
+
+    def _collapsed(self, y: Array) -> bool:
+        """Whether the target's precision cannot tell the particles apart in a coordinate.
+
+        They then sit where log p is unbounded, as that of a centred hierarchy is where its scale goes to zero, and
+        their evidence is rounding.
+        """
+        resolution = np.finfo(self.target.dtype.as_numpy_dtype).eps
+        return bool((y.std(0) < resolution * np.abs(y).max(0)).any())
 
     def _start(self, coordinates: tuple[Any, ...], seed: tf.Tensor) -> smc.Start:
         size = self.target.event_size
