@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import atomic, ratio_losses
+from neural_vb import _checks, atomic, ratio_losses
 from neural_vb._types import Array
 from neural_vb._version import __version__
 from neural_vb.avb import as_given
@@ -56,11 +56,12 @@ def write(
         overwrite: replace what was saved there before; at every moment the folder holds one or the other.
 
     Raises:
-        ConfigurationError: something exists there already.
+        ConfigurationError: something exists there already, or ``path`` is none.
         StorageError: it cannot be written; what was there before is as it was.
     """
     from safetensors.numpy import save
 
+    _checks.folder("path", path)
     tensors: list[Array] = []
     coded = {name: encode(value, parts, tensors) for name, value in content.items()}
     named = {_name(index): np.ascontiguousarray(tensor).reshape(tensor.shape) for index, tensor in enumerate(tensors)}
@@ -100,8 +101,9 @@ def read(
 
     Raises:
         FileFormatError: the folder is missing, incomplete, damaged, of another kind or of an unknown schema.
-        ConfigurationError: a part of the user's own has to be passed again.
+        ConfigurationError: a part of the user's own has to be passed again, or ``path`` is none.
     """
+    _checks.folder("path", path)
     folder = Path(path)
     try:
         manifest = _parse(atomic.read_file(folder / MANIFEST, MAX_MANIFEST))

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from neural_vb import avb, joints, mixtures
-from neural_vb._text import first_line
+from neural_vb._text import first_line, shown
 from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
 from neural_vb.avb import Parts
 from neural_vb.draws import UNNAMED
@@ -52,19 +52,19 @@ def check_options(
     for name, flag in {"vectorized": vectorized, "progress": progress}.items():
         if not isinstance(flag, bool | np.bool_):
             raise ConfigurationError(
-                expected=f"{name} as True or False", got=repr(flag), fix=f"pass {name}=True or {name}=False"
+                expected=f"{name} as True or False", got=shown(flag), fix=f"pass {name}=True or {name}=False"
             )
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise ConfigurationError(
             expected="callbacks as a list of functions of (step, metrics)",
-            got=repr(callbacks),
+            got=shown(callbacks),
             fix="pass callbacks=[function]",
         )
     for name, function in {"derived": derived, "ratio_loss": ratio_loss}.items():
         if not (callable(function) or (name == "derived" and function is None)):
             raise ConfigurationError(
                 expected=f"{name} as a function",
-                got=repr(function),
+                got=shown(function),
                 fix="pass a function from draws to a dict of named quantities"
                 if name == "derived"
                 else "pass one of neural_vb.ratio_losses, such as ratio_losses.logistic, or leave it out",
