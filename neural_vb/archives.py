@@ -62,6 +62,8 @@ def write(
     from safetensors.numpy import save
 
     _checks.folder("path", path)
+    if overwrite:
+        _confirm_ours(Path(path) / MANIFEST)
     tensors: list[Array] = []
     coded = {name: encode(value, parts, tensors) for name, value in content.items()}
     named = {_name(index): np.ascontiguousarray(tensor).reshape(tensor.shape) for index, tensor in enumerate(tensors)}
@@ -121,6 +123,20 @@ def read(
         raise _bad(folder, kind, f"unreadable: {error}") from error
     except Exception as error:  # of damage anything may come
         raise _bad(folder, kind, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _confirm_ours(manifest: Path) -> None:
+    """Nothing, if the file is none or was written by this package; other programs have manifests too."""
+    try:
+        ours = b"neural_vb" in atomic.read_file(manifest, 2**31)
+    except OSError:  # there is none, or what writes will say what is wrong
+        return
+    if not ours:
+        raise ConfigurationError(
+            expected="a folder of neural_vb's to write over",
+            got=f"a {manifest} of something else",
+            fix="choose another path, or remove the folder",
+        )
 
 
 def seal(manifest: Mapping[str, Any]) -> str:

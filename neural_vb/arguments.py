@@ -6,6 +6,7 @@ compiled training step, minutes later and in TensorFlow's words.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,7 @@ def check_options(
             raise ConfigurationError(
                 expected=f"{name} as True or False", got=shown(flag), fix=f"pass {name}=True or {name}=False"
             )
-    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+    if not isinstance(callbacks, Sequence) or not all(map(_takes_two, callbacks)):
         raise ConfigurationError(
             expected="callbacks as a list of functions of (step, metrics)",
             got=shown(callbacks),
@@ -79,6 +80,17 @@ def check_options(
                 got=f"the class {part.__name__}" if known else f"a {type(part).__name__} without {', '.join(missing)}",
                 fix=f"pass an instance, such as {part.__name__}()" if known else _SEE,
             )
+
+
+def _takes_two(function: Any) -> bool:
+    """Whether it can be called with two arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(0, {})
+    except ValueError:  # code in C may not tell
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def check_size(target: Target) -> None:

@@ -173,6 +173,13 @@ def test_nothing_is_overwritten_unasked(saved: Path, named_posterior: nvb.Poster
     assert (saved / "manifest.json").read_bytes() == before
 
 
+def test_a_manifest_of_something_else_is_not_written_over(named_posterior: nvb.Posterior, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"got a .* of something else"):
+        named_posterior.save(tmp_path, overwrite=True)
+    assert (tmp_path / "manifest.json").read_text() == "{}"
+
+
 def test_a_path_below_a_file_cannot_be_written(named_posterior: nvb.Posterior, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"that can be written; got .*Fix: choose a writable path"):
