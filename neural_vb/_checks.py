@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neural_vb._text import shown
 from neural_vb.errors import ConfigurationError
 
 LIMIT = 2**31
@@ -22,7 +23,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value < LIMIT:
         raise ConfigurationError(
             expected=f"{name} as a whole number from {least} to 2**31 - 1",
-            got=repr(value),
+            got=shown(value),
             fix=f"pass, for example, {name}={least}",
         )
     return int(value)
@@ -53,14 +54,18 @@ def later(value: int, by: int) -> int:
 
 
 def folder(name: str, value: Any) -> None:
-    """Nothing, if the value is a path or None.
+    """Nothing, if the value is a path.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: it is something else, or no system has a path of that name.
     """
-    if value is not None and not isinstance(value, str | os.PathLike):
+    try:
+        fits = isinstance(value, str | os.PathLike) and len(os.fspath(value)) > 0 and b"\0" not in os.fsencode(value)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or isinstance(os.fspath(value), bytes):
         raise ConfigurationError(
-            expected=f"{name} as the path of a folder", got=repr(value), fix=f'pass {name}="a_folder", or leave it out'
+            expected=f"{name} as the path of a folder", got=shown(value), fix=f'pass {name}="a_folder", or leave it out'
         )
 
 
@@ -72,7 +77,7 @@ def positive(name: str, value: Any) -> float:
     """
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool) or not value > 0:
         raise ConfigurationError(
-            expected=f"{name} as a positive number", got=repr(value), fix=f"pass, for example, {name}=10.0"
+            expected=f"{name} as a positive number", got=shown(value), fix=f"pass, for example, {name}=10.0"
         )
     return float(value)
 
@@ -95,6 +100,6 @@ def fields(options: Any) -> None:
         if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and field.type != "bool")):
             raise ConfigurationError(
                 expected=f"{type(options).__name__}.{field.name} as {field.type}",
-                got=repr(value),
+                got=shown(value),
                 fix=f"pass {field.name} as {field.type}, or leave it out for the default",
             )

@@ -27,6 +27,15 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def shown(value: object, limit: int = 200) -> str:
+    """What a user has passed, to be quoted in an error; its kind alone where it cannot say what it is."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 _BOILERPLATE = ("Graph execution error", "Detected at node", "File ", "<stack traces", "[[{{node")
 
 

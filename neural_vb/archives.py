@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import atomic, ratio_losses
+from neural_vb import _checks, atomic, ratio_losses
 from neural_vb._types import Array
 from neural_vb._version import __version__
 from neural_vb.avb import as_given
@@ -56,11 +56,14 @@ def write(
         overwrite: replace what was saved there before; at every moment the folder holds one or the other.
 
     Raises:
-        ConfigurationError: something exists there already.
+        ConfigurationError: something exists there already, or ``path`` is none.
         StorageError: it cannot be written; what was there before is as it was.
     """
     from safetensors.numpy import save
 
+    _checks.folder("path", path)
+    if overwrite:
+        _confirm_ours(Path(path) / MANIFEST)
     tensors: list[Array] = []
     coded = {name: encode(value, parts, tensors) for name, value in content.items()}
     named = {_name(index): np.ascontiguousarray(tensor).reshape(tensor.shape) for index, tensor in enumerate(tensors)}
@@ -100,8 +103,9 @@ def read(
 
     Raises:
         FileFormatError: the folder is missing, incomplete, damaged, of another kind or of an unknown schema.
-        ConfigurationError: a part of the user's own has to be passed again.
+        ConfigurationError: a part of the user's own has to be passed again, or ``path`` is none.
     """
+    _checks.folder("path", path)
     folder = Path(path)
     try:
         manifest = _parse(atomic.read_file(folder / MANIFEST, MAX_MANIFEST))
@@ -119,6 +123,20 @@ def read(
         raise _bad(folder, kind, f"unreadable: {error}") from error
     except Exception as error:  # of damage anything may come
         raise _bad(folder, kind, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _confirm_ours(manifest: Path) -> None:
+    """Nothing, if the file is none or was written by this package; other programs have manifests too."""
+    try:
+        ours = b"neural_vb" in atomic.read_file(manifest, 2**31)
+    except OSError:  # there is none, or what writes will say what is wrong
+        return
+    if not ours:
+        raise ConfigurationError(
+            expected="a folder of neural_vb's to write over",
+            got=f"a {manifest} of something else",
+            fix="choose another path, or remove the folder",
+        )
 
 
 def seal(manifest: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ compiled training step, minutes later and in TensorFlow's words.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from neural_vb import avb, joints, mixtures
-from neural_vb._text import first_line
+from neural_vb._text import first_line, shown
 from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
 from neural_vb.avb import Parts
 from neural_vb.draws import UNNAMED
@@ -52,19 +53,19 @@ def check_options(
     for name, flag in {"vectorized": vectorized, "progress": progress}.items():
         if not isinstance(flag, bool | np.bool_):
             raise ConfigurationError(
-                expected=f"{name} as True or False", got=repr(flag), fix=f"pass {name}=True or {name}=False"
+                expected=f"{name} as True or False", got=shown(flag), fix=f"pass {name}=True or {name}=False"
             )
-    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+    if not isinstance(callbacks, Sequence) or not all(map(_takes_two, callbacks)):
         raise ConfigurationError(
             expected="callbacks as a list of functions of (step, metrics)",
-            got=repr(callbacks),
+            got=shown(callbacks),
             fix="pass callbacks=[function]",
         )
     for name, function in {"derived": derived, "ratio_loss": ratio_loss}.items():
         if not (callable(function) or (name == "derived" and function is None)):
             raise ConfigurationError(
                 expected=f"{name} as a function",
-                got=repr(function),
+                got=shown(function),
                 fix="pass a function from draws to a dict of named quantities"
                 if name == "derived"
                 else "pass one of neural_vb.ratio_losses, such as ratio_losses.logistic, or leave it out",
@@ -79,6 +80,17 @@ def check_options(
                 got=f"the class {part.__name__}" if known else f"a {type(part).__name__} without {', '.join(missing)}",
                 fix=f"pass an instance, such as {part.__name__}()" if known else _SEE,
             )
+
+
+def _takes_two(function: Any) -> bool:
+    """Whether it can be called with two arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(0, {})
+    except ValueError:  # code in C may not tell
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def check_size(target: Target) -> None:

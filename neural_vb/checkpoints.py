@@ -16,6 +16,7 @@ from neural_vb.avb import Parts, losses
 from neural_vb.bending import Bend
 from neural_vb.errors import FileFormatError
 from neural_vb.history import History
+from neural_vb.probing import naming
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 KIND = "posterior"
@@ -147,7 +148,8 @@ def load(
         return Record(parts, parameters, whitened, **known), then
 
     found, then = archives.read(path, KIND, PARTS, record, supplied=supplied)
-    _confirm(found.whitened, then, path)
+    with naming():
+        _confirm(found.whitened, then, path)
     return found
 
 

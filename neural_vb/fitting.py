@@ -124,7 +124,8 @@ def fit(
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
     """
     _checks.instance("config", config, TrainingConfig)
-    _checks.folder("checkpoint", checkpoint)
+    if checkpoint is not None:
+        _checks.folder("checkpoint", checkpoint)
     own = {"sampler": sampler, "critic": critic, "contrast": contrast}
     if _checks.whole("num_restarts", num_restarts) > 1:
         again = functools.partial(
@@ -161,7 +162,8 @@ def fit(
             config = replace(config, jit_compile=False)
         points, num_starts, moments, start_notes = _start(given, start, seed)
     call = _call(seed, config, asked, points, moments)
-    with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states, naming_raised(given):
+    running = naming(tf.errors.OpError)  # such as assertions of values that only some draws break
+    with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states, running, naming_raised(given):
         bar.stage("check")
         widened: tuple[str, ...] = ()
         examination = preflight.examine(given, points, seed=seed)
@@ -309,23 +311,18 @@ def load(
 
     Raises:
         FileFormatError: the folder is missing, damaged, or was fitted to another target or to other data.
-        ConfigurationError: a part of the user's own has to be passed again.
+        ConfigurationError: a part of the user's own has to be passed again, or an option is of another kind.
     """
-    given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
-    own = {"sampler": sampler, "critic": critic, "contrast": contrast, "ratio_loss": ratio_loss}
-    supplied = {name: part for name, part in own.items() if part is not None}
-    record = checkpoints.load(path, given, supplied=supplied, resolve=_resolve)
-    return Posterior(
-        record.parts,
-        record.parameters,
-        record.whitened,
-        record.history,
-        record.status,
-        record.seed,
-        derived,
-        record.notes,
-        record.versions,
+    own = {"sampler": sampler, "critic": critic, "contrast": contrast}
+    asked = ratio_losses.logistic if ratio_loss is None else ratio_loss
+    arguments.check_options(
+        vectorized=vectorized, progress=False, callbacks=(), derived=derived, ratio_loss=asked, **own
     )
+    with naming():
+        given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
+    supplied = {name: part for name, part in {**own, "ratio_loss": ratio_loss}.items() if part is not None}
+    record = checkpoints.load(path, given, supplied=supplied, resolve=_resolve)
+    return Posterior(*record[:6], derived, *record[6:])
 
 
 def _start(target: Target, start: Any, seed: int) -> starting.Start:

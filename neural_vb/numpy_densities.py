@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb._text import first_line
+from neural_vb._text import first_line, shown
 from neural_vb._types import Array, Tensor
 from neural_vb.errors import (
     ConfigurationError,
@@ -42,7 +42,7 @@ class NumPyLogProb:
     value_and_grad: ValueAndGrad
     vectorized: bool = False
     jit_compile: bool = False
-    raised: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
+    raised: list[BaseException] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __call__(self, points: Tensor) -> Tensor:
         """[n, *event] -> [n], differentiable once."""
@@ -59,7 +59,7 @@ class NumPyLogProb:
     def _rows(self, points: Array) -> tuple[Array, Array]:
         try:
             return self.rows(points)
-        except Exception as error:
+        except BaseException as error:  # an interrupt too, of which TensorFlow would make an error
             self.raised[:] = [error]
             raise
 
@@ -70,6 +70,7 @@ class NumPyLogProb:
             TargetShapeError, GradientError, DtypeError: what the function returns has the wrong shape or is no number.
         """
         with np.errstate(all="ignore"):  # far from the bulk ordinary models overflow
+            points = np.array(points)  # a function that writes to its argument would write to a tensor
             calls = (points,) if self.vectorized else points
             found = [self._pair(self.value_and_grad(call)) for call in calls]
         lead = points.shape[:1] if self.vectorized else ()
@@ -98,7 +99,7 @@ class NumPyLogProb:
                 fix="return both, as NumPy arrays or numbers; a log density without a gradient cannot be fitted",
             )
         try:
-            return np.asarray(found[0], np.float64), np.asarray(found[1], np.float64)
+            return np.array(found[0], np.float64), np.array(found[1], np.float64)  # the next call may use them again
         except (TypeError, ValueError) as error:
             raise DtypeError(
                 expected="value_and_grad to return real numbers",
@@ -121,7 +122,7 @@ def naming_raised(target: Any) -> Iterator[None]:
         if not isinstance(slow, NumPyLogProb) or not slow.raised:
             raise
         cause = slow.raised.pop()
-        if isinstance(cause, NeuralVBError):
+        if isinstance(cause, NeuralVBError) or not isinstance(cause, Exception):
             raise cause from None
         raise TargetValueError(
             expected="value_and_grad to run at every point",
@@ -152,9 +153,9 @@ def numpy_log_prob(value_and_grad: ValueAndGrad, *, vectorized: bool = False) ->
     if not callable(value_and_grad) or isinstance(value_and_grad, type):
         raise ConfigurationError(
             expected="value_and_grad as a function from a point to (log p, gradient)",
-            got=repr(value_and_grad),
+            got=shown(value_and_grad),
             fix="pass a function, such as lambda z: (-0.5 * (z**2).sum(), -z)",
         )
     if not isinstance(vectorized, bool):
-        raise ConfigurationError(expected="vectorized as True or False", got=repr(vectorized), fix="pass one of them")
+        raise ConfigurationError(expected="vectorized as True or False", got=shown(vectorized), fix="pass one of them")
     return NumPyLogProb(value_and_grad, vectorized)

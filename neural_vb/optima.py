@@ -124,7 +124,7 @@ def cover(optima: list[Laplace]) -> tuple[Array, Array]:
     mean = sum(w * o.mean for w, o in zip(weights, optima, strict=True))
     # The covariance is A A^T, and not formed: next to the largest scale its rounding may hide the smallest.
     parts = [np.c_[o.scale_tril, o.mean - mean] * np.sqrt(w) for w, o in zip(weights, optima, strict=True)]
-    upper = np.linalg.qr(np.concatenate(parts, axis=1).T, mode="r")
+    upper = np.asarray(np.linalg.qr(np.concatenate(parts, axis=1).T, mode="r"))
     return mean, upper.T * np.where(np.diag(upper) < 0.0, -1.0, 1.0)
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import bending, gaussian_mixture, mixtures, smc
-from neural_vb._types import Array, Target
+from neural_vb import gaussian_mixture, mixtures, smc
+from neural_vb._types import Array
 from neural_vb.bending import Bend
 from neural_vb.compilation import Compiled, graph
 from neural_vb.errors import ImproperDensityError, TargetValueError
-from neural_vb.whitening import Whitening
+from neural_vb.whitening import Frame, TracedTarget, Whitening
 
-NUM_PARTICLES = 2_048
 MAX_ROUNDS = 8
+RESOLVED = 1.0  # nats
 
 
 class Round(NamedTuple):
@@ -35,58 +36,28 @@ class Runner:
     between narrow modes that is -1e8 or less, next to which single precision knows no nats.
     """
 
-    def __init__(self, target: Target, *, num_bends: int = 0, top: float, seed: int, jit_compile: bool) -> None:
-        self.target = target
+    def __init__(self, density: TracedTarget, *, top: float, seed: int, jit_compile: bool) -> None:
+        self.density = density
         self.top = float(top)
         self.seed = seed
         self.rounds = 0
 
-        def value_and_gradient(
-            u: tf.Tensor, shift: tf.Tensor, scale_tril: tf.Tensor, offset: tf.Tensor, bends: tuple[Bend, ...]
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(u)
-                y = tf.matmul(tf.cast(u, tf.float64), scale_tril, transpose_b=True) + shift
-                z, log_det = bending.forward(bends, y)
-                log_prob = target.log_prob(tf.cast(z, target.dtype)[:, tf.newaxis])[:, 0]
-                log_prob = tf.cast(tf.cast(log_prob, tf.float64) + (log_det - offset), tf.float32)
-            gradient = tape.gradient(log_prob, u)
-            usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
-            return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
-
-        # Traced here, outside the compiled function. Inside it tf.vectorized_map (in every AutoBatched joint) makes a
-        # call whose gradient passes shapes on, TensorFlow then takes all arguments for compile-time constants, and XLA
-        # compiles anew for every start.
-        size = target.event_size
-        specs = [
-            tf.TensorSpec([NUM_PARTICLES, size], tf.float32),
-            tf.TensorSpec([size], tf.float64),
-            tf.TensorSpec([size, size], tf.float64),
-            tf.TensorSpec([], tf.float64),
-            num_bends * (_bend_spec(size),),
-        ]
-        self.traced = graph(value_and_gradient).get_concrete_function(*specs)
-
-        def run(start: smc.Start, coordinates: tuple[Any, ...], seed: tf.Tensor) -> smc.Particles:
-            return smc.sample(lambda u: self.traced(u, *coordinates), start, seed=seed)
+        def run(start: smc.Start, frame: Frame, seed: tf.Tensor) -> smc.Particles:
+            return smc.sample(lambda u: density(u, frame), start, seed=seed)
 
         self.compiled = Compiled(run, jit_compile=jit_compile)
+        self.plain = graph(density)
 
     def __call__(self, shift: Array, scale_tril: Array, bends: tuple[Bend, ...] = ()) -> Round:
         whitening = Whitening(np.asarray(shift, np.float64), np.asarray(scale_tril, np.float64))
         seed = mixtures.fold_in([self.seed, self.rounds], mixtures.Stream.PARTICLES)
         for _ in range(2):
             top = self.top if np.isfinite(self.top) else 0.0
-            coordinates = (
-                tf.constant(whitening.shift),
-                tf.constant(whitening.scale_tril),
-                tf.constant(top, tf.float64),
-                tf.nest.map_structure(lambda part: tf.constant(part, tf.float64), bends),
-            )
-            start = self._start(coordinates, seed)
+            frame = Frame.of(replace(whitening, bends=bends), top + whitening.log_det)
+            start = self._start(frame, seed)
             if not self._rises(top, start.points.log_prob):
                 break
-        particles = self.compiled(start, coordinates, seed)
+        particles = self.compiled(start, frame, seed)
         self.rounds += 1
         self._rises(top, particles.log_prob)
         y = whitening.to_z(particles.u).numpy()
@@ -94,27 +65,30 @@ class Runner:
         log_evidence = float(particles.log_evidence) + top + whitening.log_det
         if (
             not np.isfinite(log_evidence)
-            or usable.sum() < min(8 * len(shift), NUM_PARTICLES // 2)
+            or usable.sum() < min(8 * len(shift), self.density.num // 2)
             or particles.beta < 1.0
-            or self._collapsed(y[usable])
+            or self._unresolved(y[usable], particles, frame)
         ):
             log_evidence = -np.inf
         log_prob = top + particles.log_prob.numpy()[usable].astype(np.float64)
         score = particles.gradient.numpy()[usable].astype(np.float64)
         return Round(whitening, bends, particles, y[usable], log_prob, score, log_evidence)
 
-    def _collapsed(self, y: Array) -> bool:
-        """Whether the target's precision cannot tell the particles apart in a coordinate.
+    def _unresolved(self, y: Array, particles: smc.Particles, frame: Frame) -> bool:
+        """Whether moving the particles by the last digit of the target's precision changes their log p.
 
-        They then sit where log p is unbounded, as that of a centred hierarchy is where its scale goes to zero, and
-        their evidence is rounding.
+        They then sit where log p is unbounded, as in a centred hierarchy whose scale goes to zero, and what they know
+        of it is rounding.
         """
-        resolution = np.finfo(self.target.dtype.as_numpy_dtype).eps
-        return bool((y.std(0) < resolution * np.abs(y).max(0)).any())
+        digit = np.finfo(self.density.target.dtype.as_numpy_dtype).eps * np.abs(y).max(0)
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], len(digit))
+        moved = self.density.values(particles.u.numpy(), frame._replace(shift=frame.shift + signs * digit))
+        change = np.abs(moved - particles.log_prob.numpy())
+        return not np.median(change) < RESOLVED
 
-    def _start(self, coordinates: tuple[Any, ...], seed: tf.Tensor) -> smc.Start:
-        size = self.target.event_size
-        return smc.start(lambda u: self.traced(u, *coordinates), size, seed=seed, num_particles=NUM_PARTICLES)
+    def _start(self, frame: Frame, seed: tf.Tensor) -> smc.Start:
+        size, num = self.density.target.event_size, self.density.num
+        return smc.start(lambda u: self.plain(u, frame), size, seed=seed, num_particles=num)
 
     def _rises(self, top: float, log_prob: tf.Tensor) -> bool:
         """Note the largest of log p = ``top`` + ``log_prob`` [N], if none was known or it is larger; tell whether."""
@@ -179,7 +153,3 @@ def moments_of(found: Round) -> tuple[Whitening, Array]:
         whitening = Whitening(shift, whitening.scale_tril @ base.scale_trils[0])
         score = score @ base.scale_trils[0]
     return whitening, score
-
-
-def _bend_spec(size: int) -> Bend:
-    return Bend(*(tf.TensorSpec(shape, tf.float64) for shape in bending.shapes(size)))

@@ -21,7 +21,8 @@ from neural_vb.mixtures import Stream
 logger = logging.getLogger(__name__)
 
 NUM_DRAWS = 16_384
-NUM_MOVED = 3_072
+NUM_MOVED = 3_072  # draws that are moved,
+NUM_TUNING = 512  # and draws whose step size they take
 MAX_ROUNDS = 10
 USABLE = 0.02  # effective share of the draws below which their weights say too little to make a mixture from
 GAIN = 0.8  # of the divergence; a round that leaves more is the last,
@@ -91,7 +92,7 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
             return found
         if not met and not (room and found.divergence < REACH):
             break
-        u, log_p = move(gaussian_mixture.sample(found.base, NUM_MOVED, rng), look, FAR if room else NEAR)
+        u, log_p = move(gaussian_mixture.sample(found.base, NUM_TUNING + NUM_MOVED, rng), look, FAR if room else NEAR)
         gaps = log_p - logsumexp(gaussian_mixture.log_prob(found.base, u), 1)
         beyond = 0.5 * float(gaps.var()) if len(gaps) and np.isfinite(gaps).all() else np.inf
         if beyond == np.inf:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -78,14 +79,24 @@ class Probe:
 
 
 @contextmanager
-def naming() -> Iterator[None]:
-    """Whatever comes out of a user's function or model, as an error of ours."""
+def naming(kind: type[Exception] = Exception) -> Iterator[None]:
+    """Whatever of a kind comes out of a user's function or model, as an error of ours."""
     try:
         yield
     except NeuralVBError:
         raise
-    except Exception as error:
+    except kind as error:
         raise _named(error) from error
+
+
+def named(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's function whose errors are ours."""
+
+    def call(*arguments: Any) -> Any:
+        with naming():
+            return function(*arguments)
+
+    return call
 
 
 def _float64(tensor: tf.Tensor) -> Array:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import warnings
@@ -36,6 +37,7 @@ KIND = "checkpoint"
 KEPT = 2
 LOCK = "lock"
 NAME = "checkpoint-"
+OURS = re.compile(NAME + "[0-9]{10}")  # what else is in the folder is left alone
 
 
 class Saved(NamedTuple):
@@ -110,7 +112,7 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def _names(self) -> list[str]:
-        return sorted(name for name in os.listdir(self.folder) if name.startswith(NAME))
+        return sorted(name for name in os.listdir(self.folder) if OURS.fullmatch(name))
 
     def _content(self, snapshot: Snapshot | None) -> dict[str, Any]:
         warm = self._warm
@@ -184,7 +186,9 @@ def opened(folder: str | Path | None, every: float, call: Mapping[str, str]) -> 
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK).open("a")
+        # Of a link the target would be locked, and the opening of a pipe would wait for a reader.
+        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        lock = os.fdopen(os.open(path / LOCK, flags, 0o666), "wb")
     except OSError as error:
         raise StorageError(
             expected=f"a folder {path} that can be written, for checkpoints",

@@ -18,6 +18,7 @@ from neural_vb.compilation import Compiled
 from neural_vb.errors import ConfigurationError
 from neural_vb.history import METRICS, History
 from neural_vb.optimiser import Adam, Layout, Schedule, TrainingState, initial_state
+from neural_vb.probing import named
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +282,9 @@ def train(
         num_samples = max(config.batch_size // x.shape[1], 1)
     else:
         num_samples = config.batch_size
-    stepper = _Stepper(parts, log_prob, layout, config, seed, num_samples=num_samples, streamed=stream is not None)
+    stepper = _Stepper(
+        parts, named(log_prob), layout, config, seed, num_samples=num_samples, streamed=stream is not None
+    )
     use_xla = config.jit_compile if jit_compile is None else jit_compile
     run = Compiled(stepper.run, jit_compile=use_xla)
     if state is None:

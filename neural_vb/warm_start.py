@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,17 +19,17 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import bending, gaussian_mixture, gaussian_vi, mixtures, polish, population
+from neural_vb import bending, gaussian_mixture, gaussian_vi, mixtures, population
 from neural_vb._types import Array, Base, Target
 from neural_vb.bending import Bend
-from neural_vb.compilation import Compiled, graph
 from neural_vb.errors import TargetValueError
 from neural_vb.mixtures import Stream
+from neural_vb.moving import Mover
 from neural_vb.optima import Laplace, cover, find_optima
-from neural_vb.particles import NUM_PARTICLES, Round, Runner, moments_of, settle
+from neural_vb.particles import Round, Runner, moments_of, settle
 from neural_vb.population import Population
-from neural_vb.probing import Probe
-from neural_vb.whitening import WhitenedTarget, Whitening, longest
+from neural_vb.probing import Probe, naming
+from neural_vb.whitening import Frame, TracedTarget, WhitenedTarget, Whitening, longest
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +52,30 @@ class WarmStart(NamedTuple):
     met: Population | None = None
 
 
-NUM_AT_ONCE = 2_048  # of the density; it may hold a number for each of them and each row of data
-NUM_TUNING = 512  # of the draws that are moved; the step size is theirs
+NUM_PARTICLES = 2_048  # and points at once; a density may hold a number for each of them and each row of data
 PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
 NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
 MAX_BENDS = 3
 MAX_REFITS = 8
 RESTED = 4.0 / NUM_PARTICLES**0.5  # of means and log sds that the bend has made zero
+
+
+class Tools(NamedTuple):
+    """What all stages of a warm start use.
+
+    Attributes:
+        density: of the target in training's precision.
+        mover: of draws of a mixture.
+        evaluate: log p and its gradient, for optima and Gaussians.
+        seed: of particles and mixtures.
+        tolerance: as of ``warm_start``.
+    """
+
+    density: TracedTarget
+    mover: Mover
+    evaluate: Probe
+    seed: int
+    tolerance: float
 
 
 def warm_start(
@@ -90,6 +108,9 @@ def warm_start(
         ImproperDensityError: the particles spread without end.
     """
     report("optimise")
+    with naming():
+        density = TracedTarget(target, NUM_PARTICLES)
+    tools = Tools(density, Mover(density, seed), evaluate, seed, tolerance)
     optima: list[Laplace] = []
     gaussian = None
     if moments is not None:
@@ -111,19 +132,19 @@ def warm_start(
     if gaussian is not None:
         candidates.insert(0, (gaussian.mean, gaussian.scale_tril))
         if gaussian.divergence < NEARLY * tolerance:
-            found = _improved(_gaussian(target, gaussian, (), evaluate, numbers, seed, jit_compile), seed, tolerance)
+            found = _improved(_gaussian(tools, gaussian, (), numbers, jit_compile), tools)
             if found.met is not None:
                 return found
     report("particles")
     tops = [evaluate(optimum.mean[np.newaxis])[0][0] for optimum in optima]
-    runner = Runner(target, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
+    runner = Runner(density, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
     current = settle(runner, candidates)
     report("mixture")
-    found = _mixture(runner, current, numbers, seed, tolerance)
+    found = _mixture(runner, current, numbers, tools)
     if tolerance == 0.0 or found.met is not None:
         return found
     for _ in range(MAX_BENDS):
-        bent = _bent(found, current, evaluate, numbers, seed, tolerance, report)
+        bent = _bent(found, current, numbers, tools, report)
         if bent is None or not bent[0].numbers["bound"] > found.numbers["bound"] + tolerance:
             break
         found, current = bent
@@ -133,20 +154,14 @@ def warm_start(
 
 
 def _bent(
-    found: WarmStart,
-    current: Round,
-    evaluate: Probe,
-    numbers: dict[str, float],
-    seed: int,
-    tolerance: float,
-    report: Callable[[str], None],
+    found: WarmStart, current: Round, numbers: dict[str, float], tools: Tools, report: Callable[[str], None]
 ) -> tuple[WarmStart, Round] | None:
     """The start in coordinates with a bend more, and its particles; None where no bend is worth it.
 
     The bend is found anew from the particles that it leads to: those before it may not have been in all of a funnel.
     """
-    target, bends = found.target.target, found.target.whitening.bends
-    runner = Runner(target, num_bends=len(bends) + 1, top=-np.inf, seed=seed, jit_compile=found.jit_compile)
+    bends = found.target.whitening.bends
+    runner = Runner(tools.density, top=-np.inf, seed=tools.seed, jit_compile=found.jit_compile)
     y, rests = current.y, 0
     for _ in range(MAX_REFITS):
         bend = bending.find(y)
@@ -165,28 +180,26 @@ def _bent(
             break
     near = gaussian_mixture.moments(current.y)
     start = gaussian_vi.Start(near.means[0], near.scale_trils[0])
-    gaussian = gaussian_vi.fit(bending.pulled_back(current.bends, evaluate), (start,), seed=seed)
-    if gaussian is not None and gaussian.divergence < NEARLY * tolerance:
-        again = _gaussian(target, gaussian, current.bends, evaluate, numbers, seed, found.jit_compile)
-        again = _improved(again, seed, tolerance)
+    gaussian = gaussian_vi.fit(bending.pulled_back(current.bends, tools.evaluate), (start,), seed=tools.seed)
+    if gaussian is not None and gaussian.divergence < NEARLY * tools.tolerance:
+        again = _improved(_gaussian(tools, gaussian, current.bends, numbers, found.jit_compile), tools)
         if again.met is not None:
             return again, current
-    return _mixture(runner, current, numbers, seed, tolerance), current
+    return _mixture(runner, current, numbers, tools), current
 
 
 def _gaussian(
-    target: Target,
+    tools: Tools,
     gaussian: gaussian_vi.Gaussian,
     bends: tuple[Bend, ...],
-    evaluate: Probe,
     numbers: dict[str, float],
-    seed: int,
     jit_compile: bool,
 ) -> WarmStart:
     """A start from one Gaussian, in y, which the bends take to z."""
+    target, evaluate = tools.density.target, tools.evaluate
     whitening = Whitening(gaussian.mean, gaussian.scale_tril, bends)
     base = mixtures.standard_base(target.event_size)
-    u = np.random.default_rng([seed, Stream.GAUSSIAN]).standard_normal((NUM_PARTICLES, target.event_size))
+    u = np.random.default_rng([tools.seed, Stream.GAUSSIAN]).standard_normal((NUM_PARTICLES, target.event_size))
     whitened = WhitenedTarget(target, whitening, gaussian.elbo, longest_score(evaluate, whitening, u))
     return WarmStart(whitened, base, numbers | {"log_evidence": gaussian.elbo}, jit_compile)
 
@@ -199,20 +212,17 @@ def longest_score(evaluate: Probe, whitening: Whitening, u: Array) -> float:
     return longest(gradient[usable] @ whitening.scale_tril) if usable.any() else 0.0
 
 
-def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
+def _improved(warm: WarmStart, tools: Tools) -> WarmStart:
     """The mixture improved on its own draws. A single Gaussian goes into the whitening, as everywhere."""
     target = warm.target
-
-    @graph
-    def log_prob(u: tf.Tensor) -> tf.Tensor:
-        return target.log_prob(u[:, tf.newaxis])[:, 0]
-
-    def evaluate(u: Array) -> Array:
-        pieces = np.split(u.astype(np.float32), range(NUM_AT_ONCE, len(u), NUM_AT_ONCE))
-        return np.concatenate([log_prob(tf.constant(piece)).numpy() for piece in pieces]).astype(np.float64)
-
-    move = _mover(target, seed, warm.jit_compile)
-    found = population.improve(evaluate, warm.base, seed=seed, tolerance=tolerance, move=move)
+    frame = Frame.of(target.whitening, target.offset)
+    found = population.improve(
+        lambda u: tools.density.values(u, frame),
+        warm.base,
+        seed=tools.seed,
+        tolerance=tools.tolerance,
+        move=functools.partial(tools.mover, frame, warm.jit_compile),
+    )
     base = found.base
     logger.info("%d components are %.4f nats from the target", len(base.log_weights), found.divergence)
     if len(base.log_weights) == 1:
@@ -222,31 +232,8 @@ def _improved(warm: WarmStart, seed: int, tolerance: float) -> WarmStart:
         base = mixtures.standard_base(target.event_size)
     numbers = warm.numbers | {"components": float(len(base.log_weights)), "divergence": found.divergence}
     numbers["bound"] = found.elbo + target.offset
-    return WarmStart(target, base, numbers, warm.jit_compile, found if found.divergence < tolerance else None)
-
-
-def _mover(target: WhitenedTarget, seed: int, jit_compile: bool) -> population.Move:
-    """Short Hamiltonian chains from a mixture's draws."""
-
-    def run(
-        u: tf.Tensor, tuning: tf.Tensor, start: polish.Coordinates, key: tf.Tensor, num: tf.Tensor
-    ) -> polish.Polished:
-        return polish.polish(target.value_and_gradient, u, tuning, start, None, seed=key, num_transitions=num)
-
-    compiled = Compiled(run, jit_compile=jit_compile)
-
-    def move(u: Array, look: int, num_transitions: int) -> tuple[Array, Array]:
-        tuning, rest = np.split(u[:, np.newaxis], [NUM_TUNING])
-        start = polish.Coordinates(*(tf.constant(part, tf.float32) for part in polish.coordinates(tuning)))
-        key = mixtures.fold_in([seed, look], Stream.MOVES)
-        ends = compiled(
-            tf.constant(rest, tf.float32), tf.constant(tuning, tf.float32), start, key, tf.constant(num_transitions)
-        )
-        log_prob = ends.log_prob.numpy()[:, 0].astype(np.float64)
-        finite = np.isfinite(log_prob)
-        return ends.u.numpy()[finite, 0].astype(np.float64), log_prob[finite]
-
-    return move
+    met = found if found.divergence < tools.tolerance else None
+    return WarmStart(target, base, numbers, warm.jit_compile, met)
 
 
 def _finite(evaluate: Probe, points: Array) -> Array:
@@ -262,14 +249,14 @@ def _finite(evaluate: Probe, points: Array) -> Array:
     return finite
 
 
-def _mixture(runner: Runner, current: Round, numbers: dict[str, float], seed: int, tolerance: float) -> WarmStart:
+def _mixture(runner: Runner, current: Round, numbers: dict[str, float], tools: Tools) -> WarmStart:
     """A mixture on the particles, in coordinates of their moments."""
     whitening, score = moments_of(current)
     target = WhitenedTarget(
-        runner.target, replace(whitening, bends=current.bends), current.log_evidence, longest(score)
+        tools.density.target, replace(whitening, bends=current.bends), current.log_evidence, longest(score)
     )
     log_density = current.log_prob + (whitening.log_det - current.log_evidence)
-    mixture = gaussian_mixture.fit(whitening.to_u(current.y), log_density, seed=seed)
+    mixture = gaussian_mixture.fit(whitening.to_u(current.y), log_density, seed=tools.seed)
     if len(mixture.log_weights) == 1:
         mixture = mixtures.standard_base(target.event_size)
     numbers = numbers | {
@@ -281,4 +268,4 @@ def _mixture(runner: Runner, current: Round, numbers: dict[str, float], seed: in
         "log_evidence": current.log_evidence,
     }
     found = WarmStart(target, mixture, numbers, runner.compiled.jit_compile)
-    return _improved(found, seed, tolerance) if tolerance > 0.0 else found
+    return _improved(found, tools) if tools.tolerance > 0.0 else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,7 @@ import tensorflow as tf
 from neural_vb import bending
 from neural_vb._types import Array, Draws, Target, Tensor
 from neural_vb.bending import Bend
+from neural_vb.compilation import graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,77 @@ class Whitening:
     def to_u(self, z: Array) -> Array:
         """[..., D] -> [..., D], NumPy float64."""
         return self.inverse(z)[0]
+
+
+class Frame(NamedTuple):
+    """A whitening and an offset as float64 tensors: arguments of compiled functions, which as constants compile anew.
+
+    Attributes:
+        shift: [D].
+        scale_tril: [D, D].
+        bends: from y to z.
+        offset: subtracted from log p, nats.
+    """
+
+    shift: Tensor
+    scale_tril: Tensor
+    bends: tuple[Bend, ...]
+    offset: Tensor
+
+    @classmethod
+    def of(cls, whitening: Whitening, offset: float) -> Frame:
+        """Of a density in u or, with the whitening's ``log_det`` added to the offset, of that in y."""
+        return tf.nest.map_structure(
+            lambda part: tf.constant(part, tf.float64),
+            cls(whitening.shift, whitening.scale_tril, whitening.bends, offset - whitening.log_det),
+        )
+
+
+class TracedTarget:
+    """log p and its gradient at ``num`` points, in any coordinates: a user's density is traced once for all of them.
+
+    Traced outside of all compiled functions. Inside one tf.vectorized_map (in every AutoBatched joint) makes a call
+    whose gradient passes shapes on, TensorFlow then takes all arguments for compile-time constants, and XLA compiles
+    anew for every start. Call it inside ``graph`` or ``Compiled``.
+
+    Args:
+        target: for one data set.
+        num: of points at once, N; a user's function may look at it.
+    """
+
+    def __init__(self, target: Target, num: int) -> None:
+        self.target, self.num = target, num
+
+        def value_and_gradient(z: Tensor) -> tuple[Tensor, Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                log_prob = target.log_prob(z[:, tf.newaxis])[:, 0]
+            return log_prob, tf.convert_to_tensor(tape.gradient(log_prob, z))
+
+        spec = tf.TensorSpec([num, target.event_size], target.dtype)
+        self._in_z = graph(value_and_gradient).get_concrete_function(spec)
+        self._values = graph(lambda u, frame: self._evaluate(u, frame)[0])  # TensorFlow leaves the gradient out
+
+    def __call__(self, u: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """u [N, D] -> log p [N], its gradient in u [N, D], float32; -inf and zero where either is not finite."""
+        log_prob, gradient = self._evaluate(u, frame)
+        usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
+        return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
+
+    def values(self, u: Array, frame: Frame) -> Array:
+        """u [M, D] -> log p [M], NumPy float64 of float32; M is a multiple of N."""
+        pieces = np.split(u.astype(np.float32), len(u) // self.num)
+        return np.concatenate([self._values(tf.constant(piece), frame).numpy() for piece in pieces]).astype(np.float64)
+
+    def _evaluate(self, u: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            y = tf.matmul(tf.cast(u, tf.float64), frame.scale_tril, transpose_b=True) + frame.shift
+            z, log_det = bending.forward(frame.bends, y)
+            z = tf.cast(z, self.target.dtype)
+        log_prob, gradient = self._in_z(z)
+        gradient = tape.gradient([z, log_det], u, [gradient, tf.ones_like(log_det)])
+        return tf.cast(tf.cast(log_prob, tf.float64) + (log_det - frame.offset), tf.float32), gradient
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,6 +81,10 @@ def endless(z: tf.Tensor) -> tf.Tensor:
     return endless(z)
 
 
+def large(z: tf.Tensor) -> tf.Tensor:
+    return 1 / 0 if z.shape[0] > 64 else normal(z)
+
+
 def zeroed(z: tf.Tensor) -> tf.Tensor:
     return normal(z) - tf.norm(0.0 * z, axis=-1)
 
@@ -150,6 +154,7 @@ KINDS: Kinds = {
         "index": row(TargetValueError, lambda z: normal(z) + z[:, 5], "out of bounds", "call log_prob"),
         "assertion": row(TargetValueError, asserted, "AssertionError: three parameters", "call log_prob"),
         "check of values": row(TargetValueError, checked, "rates", "call log_prob"),
+        "at many rows alone": row(TargetValueError, large, "got ZeroDivisionError", "call log_prob on a batch"),
         "endless recursion": row(TargetValueError, endless, "RecursionError", "call log_prob"),
     },
     "arguments of the log density": {

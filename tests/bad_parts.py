@@ -80,6 +80,15 @@ KINDS: Kinds = {
         "a pair": row(ConfigurationError, normal, "got (0, 1)", "pass, for example, seed=0", seed=(0, 1)),
     },
     "settings": {
+        "a callback without arguments": row(
+            ConfigurationError, normal, "functions of (step, metrics)", "callbacks=[function]", callbacks=[lambda: None]
+        ),
+        "a checkpoint without a name": row(
+            ConfigurationError, normal, "path of a folder; got ''", "or leave it out", checkpoint=""
+        ),
+        "a checkpoint that no system has": row(
+            ConfigurationError, normal, "path of a folder; got 'a\\x00b'", "or leave it out", checkpoint="a\0b"
+        ),
         "a checkpoint that is no path": row(
             ConfigurationError, normal, "path of a folder; got 3", "or leave it out", checkpoint=3
         ),

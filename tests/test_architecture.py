@@ -60,6 +60,7 @@ FLOORS = {
     "avb": 3,
     "conditional_flows": 3,
     "faults": 3,
+    "moving": 3,
     "optima": 3,
     "preflight": 3,
     "priors": 3,

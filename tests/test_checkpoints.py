@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 import neural_vb as nvb
 from neural_vb import binding, features
 from neural_vb.checkpoints import PARTS
-from neural_vb.errors import ConfigurationError, FileFormatError, StorageError
+from neural_vb.errors import ConfigurationError, FileFormatError, StorageError, TargetValueError
 from neural_vb.networks import MLP
 
 tfd = tfp.distributions
@@ -173,6 +173,13 @@ def test_nothing_is_overwritten_unasked(saved: Path, named_posterior: nvb.Poster
     assert (saved / "manifest.json").read_bytes() == before
 
 
+def test_a_manifest_of_something_else_is_not_written_over(named_posterior: nvb.Posterior, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"got a .* of something else"):
+        named_posterior.save(tmp_path, overwrite=True)
+    assert (tmp_path / "manifest.json").read_text() == "{}"
+
+
 def test_a_path_below_a_file_cannot_be_written(named_posterior: nvb.Posterior, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"that can be written; got .*Fix: choose a writable path"):
@@ -203,6 +210,26 @@ def test_a_small_difference_is_seen_in_one_dimension(tmp_path: Path, shift: floa
     nvb.load(tmp_path / "a.nvb", normal, event_shape=[1])
     with pytest.raises(FileFormatError, match="the target and the data that were fitted"):
         nvb.load(tmp_path / "a.nvb", lambda z: normal(z - shift), event_shape=[1])
+
+
+@pytest.mark.parametrize("path", [None, 3, "", "a\0b", b"a", "\ud800"], ids=ascii)
+def test_a_path_that_is_none_is_named(path: Any, named_posterior: nvb.Posterior) -> None:
+    with pytest.raises(ConfigurationError, match="path as the path of a folder"):
+        named_posterior.save(path)
+    with pytest.raises(ConfigurationError, match="path as the path of a folder"):
+        nvb.load(path, normal, event_shape=[2])
+
+
+def test_what_a_log_density_raises_is_named_by_load(tmp_path: Path) -> None:
+    quick().save(tmp_path / "a")
+    with pytest.raises(TargetValueError, match="ZeroDivisionError"):
+        nvb.load(tmp_path / "a", lambda z: 1 / 0, event_shape=[2])
+
+
+@pytest.mark.parametrize("option", ["derived", "sampler", "critic", "contrast", "ratio_loss", "vectorized"])
+def test_options_of_load_are_looked_at(saved: Path, named_arguments: dict[str, Any], option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Expected {option} as"):
+        nvb.load(saved, **(named_arguments | {option: 3}))
 
 
 def test_another_event_size_is_named(saved: Path) -> None:

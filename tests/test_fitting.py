@@ -102,6 +102,24 @@ def test_an_earlier_posterior_is_trained_on_and_takes_new_data() -> None:
     np.testing.assert_allclose(second.sample(4_000).mean(0), 0.7, atol=0.15)
 
 
+def test_what_is_raised_while_the_training_step_is_traced_is_named() -> None:
+    def breaks(z: tf.Tensor) -> tf.Tensor:
+        return 1 / 0 if z.shape[0] == TINY.batch_size else normal(z)
+
+    with pytest.raises(TargetValueError, match="got ZeroDivisionError"):
+        quick(breaks, event_shape=[2])
+
+
+def test_an_assertion_that_only_some_draws_break_is_named() -> None:
+    def breaks(z: tf.Tensor) -> tf.Tensor:
+        count = tf.reduce_sum(tf.cast(tf.abs(z) < np.inf, tf.int32))
+        with tf.control_dependencies([tf.debugging.assert_less(count, 1_000, message="too many of them")]):
+            return normal(z)
+
+    with pytest.raises(TargetValueError, match=r"got InvalidArgumentError: .*too many of them"):
+        quick(breaks, event_shape=[2])
+
+
 @pytest.fixture(scope="module")
 def quick_posterior() -> nvb.Posterior:
     return quick(normal, event_shape=[2])

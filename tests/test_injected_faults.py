@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import neural_vb as nvb
+from neural_vb import warm_start
 from neural_vb.networks import MLP
 
 CONFIG = nvb.TrainingConfig(max_steps=120, min_steps=0, decay_steps=40, window=20, batch_size=32, jit_compile=False)
@@ -37,6 +38,15 @@ class Breaking:
     def constrain(self, z: tf.Tensor) -> tf.Tensor:
         return z
 
+    def unconstrain(self, draws: np.ndarray) -> np.ndarray:
+        return draws
+
+
+@pytest.fixture(autouse=True)
+def few_particles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing breaks before training, and the start is a Gaussian."""
+    monkeypatch.setattr(warm_start, "NUM_PARTICLES", 256)
+
 
 def check(fault: str, share: float, seed: int, *, gradient_alone: bool) -> None:
     target = Breaking(FAULTS[fault], gradient_alone=gradient_alone)
@@ -49,6 +59,7 @@ def check(fault: str, share: float, seed: int, *, gradient_alone: bool) -> None:
         sampler=nvb.samplers.ResidualSampler(NETWORK),
         critic=nvb.critics.MLPCritic(NETWORK),
         contrast=nvb.contrasts.MomentMatched(),
+        start=np.zeros(2),
         config=CONFIG,
         callbacks=[begin],
         seed=seed,

@@ -64,6 +64,28 @@ def test_values_and_gradients_are_those_of_the_function(function: Callable, vect
     np.testing.assert_allclose(gradient, score * np.arange(5.0)[:, None], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_function_may_use_its_memory_again(vectorized: bool) -> None:
+    """It writes into its argument, and returns the same array each time."""
+    kept: dict[tuple[int, ...], np.ndarray] = {}
+
+    def function(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        score = kept.setdefault(z.shape, np.empty_like(z))
+        z -= MEAN
+        np.matmul(z, -PRECISION, out=score)
+        return 0.5 * (z * score).sum(-1), score
+
+    z = np.random.default_rng(0).standard_normal((5, 3))
+    points = tf.constant(z)
+    density = nvb.numpy_log_prob(function, vectorized=vectorized)
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        value = density(points)
+    np.testing.assert_allclose(value, many(z)[0])
+    np.testing.assert_allclose(tape.gradient(value, points), many(z)[1])
+    np.testing.assert_array_equal(points, z)
+
+
 def test_the_posterior_its_file_and_its_training(tmp_path: Path) -> None:
     density = nvb.numpy_log_prob(many, vectorized=True)
     posterior = nvb.fit(density, event_shape=[3], progress=False)

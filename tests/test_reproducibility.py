@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import neural_vb as nvb
-from neural_vb import warm_start
+from neural_vb import fitting, warm_start
 from neural_vb.avb import Parts
 from neural_vb.contrasts import MomentMatched
 from neural_vb.critics import MLPCritic
@@ -37,10 +37,10 @@ def banana(z: tf.Tensor) -> tf.Tensor:
     return -0.5 * z[:, 0] ** 2 - 0.5 * ((z[:, 1] - z[:, 0] ** 2) / 0.5) ** 2
 
 
-def fit(seed: int, config: TrainingConfig = PLAIN, **options: Any) -> nvb.Posterior:
+def fit(seed: int, config: TrainingConfig = PLAIN, target: Any = banana, **options: Any) -> nvb.Posterior:
     options |= {"sampler": ResidualSampler(SMALL), "critic": MLPCritic(SMALL), "contrast": MomentMatched()}
     start = np.zeros(2)
-    return nvb.fit(banana, event_shape=[2], start=start, config=config, seed=seed, progress=False, **options)
+    return nvb.fit(target, event_shape=[2], start=start, config=config, seed=seed, progress=False, **options)
 
 
 def bits(posterior: nvb.Posterior) -> str:
@@ -150,34 +150,40 @@ def test_a_million_steps_take_the_memory_of_a_hundred_thousand() -> None:
     assert int(trained.state.step) > 10**6 - 1 and held[10**6] - held[10**5] < 0.02 * held[10**5]
 
 
-@pytest.mark.parametrize("config", [PLAIN, None], ids=["trained", "default"])
-def test_a_fit_traces_a_few_functions_once_for_each_size(
-    few_particles: None, monkeypatch: pytest.MonkeyPatch, config: TrainingConfig | None
+def normal(z: tf.Tensor) -> tf.Tensor:
+    return -0.5 * tf.reduce_sum(z**2, -1)
+
+
+def ring(z: tf.Tensor) -> tf.Tensor:
+    return -4.0 * (tf.reduce_sum(z**2, -1) - 2.0) ** 2
+
+
+def funnel(z: tf.Tensor) -> tf.Tensor:
+    v = z[:, :1]
+    return -0.5 * tf.reduce_sum(v**2 / 9.0 + 3.0 * v + z[:, 1:] ** 2 * tf.exp(-v), -1)
+
+
+@pytest.mark.parametrize("log_prob", [normal, ring, funnel])
+def test_the_log_density_is_traced_five_times_at_most(
+    few_particles: None, monkeypatch: pytest.MonkeyPatch, log_prob: Callable[[tf.Tensor], tf.Tensor]
 ) -> None:
-    made: list[tuple[str, Any]] = []
-    original = tf.function
+    """In single precision; in double at many points and at one; for the warm start; and in the training step."""
+    calls: list[list[int | None]] = []
 
-    def recording(*arguments: Any, **keywords: Any) -> Any:
-        frame = sys._getframe(1)
-        while frame.f_globals["__name__"] == "neural_vb.compilation":
-            frame = frame.f_back  # type: ignore[assignment]
-        made.append((frame.f_globals["__name__"], original(*arguments, **keywords)))
-        return made[-1][1]
+    def counted(z: tf.Tensor) -> tf.Tensor:
+        calls.append([*z.shape, z.dtype.size])
+        return log_prob(z)
 
-    monkeypatch.setattr(tf, "function", recording)
-    if config is None:
-        nvb.fit(lambda z: -0.5 * tf.reduce_sum(z**2, -1), event_shape=[2], progress=False)
-    else:
-        fit(0, config)
-    counts = [
-        (name, function.experimental_get_tracing_count())
-        for name, function in made
-        if name.startswith("neural_vb.") and hasattr(function, "experimental_get_tracing_count")
-    ]
-    # The probe in double precision sees one point and many; everything else sees one size.
-    assert [count for name, count in counts if name == "neural_vb.probing"] == [1, 2], counts
-    assert all(count <= 1 for name, count in counts if name != "neural_vb.probing"), counts
-    assert len(counts) <= 5 and sum(count for _, count in counts) <= 6, counts
+    monkeypatch.setattr(fitting, "TrainingConfig", lambda: PLAIN)
+    monkeypatch.setattr(fitting, "EASY", 1e-6)  # no more is met than the normal one: moves and bends are tried, too
+    nvb.fit(counted, event_shape=[2], progress=False)
+    assert len(calls) == (4 if log_prob is normal else 5) and len({tuple(call) for call in calls}) == len(calls), calls
+
+
+def test_a_fit_with_own_constants_traces_the_log_density_five_times(few_particles: None) -> None:
+    calls: list[int] = []
+    fit(0, target=lambda z: (calls.append(1), banana(z))[1])
+    assert len(calls) == 5
 
 
 # What made it.

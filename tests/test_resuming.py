@@ -244,6 +244,23 @@ def test_the_older_state_stands_in_for_a_damaged_one_and_orphans_go(whole: nvb.P
     assert folders(killed) == ["checkpoint-0000000070", "checkpoint-0000000080", "lock"]
 
 
+def test_what_else_is_in_the_folder_is_left_alone(whole: nvb.Posterior, killed: Path) -> None:
+    others = ["checkpoint-0", "checkpoint-0000000001.txt", "checkpoint-z"]
+    for name in others:
+        (killed / name).mkdir()
+    assert_same(fit(killed), whole)
+    assert folders(killed) == sorted([*others, "checkpoint-0000000070", "checkpoint-0000000080", "lock"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.parent / "away"), os.mkdir])
+def test_a_lock_that_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "lock")
+    with pytest.raises(nvb.errors.StorageError, match="for checkpoints"):
+        fit(tmp_path)
+    assert not (tmp_path / "away").exists()
+
+
 def test_a_folder_of_damaged_states_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-0000000030").mkdir()
     with pytest.raises(nvb.errors.FileFormatError, match=r"of a checkpoint; got .* \(no file manifest\.json\)"):

@@ -172,8 +172,8 @@ ELSEWHERE = {  # wrappers, processes over an index set, other names of what is a
     *("VariationalGaussianProcess", "MatrixNormalLinearOperator", "MatrixTLinearOperator", "WishartLinearOperator"),
     *("MultivariateNormalDiagPlusLowRank", "MultivariateNormalDiagPlusLowRankCovariance"),
     *("MultivariateNormalFullCovariance", "MultivariateNormalLinearOperator", "FlatDirichlet"),
-    *("ExpRelaxedOneHotCategorical", "BetaQuotient", "Deterministic", "VectorDeterministic", "ProbitBernoulli"),
-    *("DeterminantalPointProcess", "PoissonLogNormalQuadratureCompound", "ZeroInflatedNegativeBinomial"),
+    *("ExpRelaxedOneHotCategorical", "BetaQuotient", "Deterministic", "VectorDeterministic"),
+    "ZeroInflatedNegativeBinomial",
 }
 
 

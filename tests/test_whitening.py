@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
 
+from neural_vb import bending
 from neural_vb._types import Tensor
+from neural_vb.compilation import Compiled
 from neural_vb.targets import LogProbTarget
-from neural_vb.whitening import WhitenedTarget, Whitening
+from neural_vb.whitening import Frame, TracedTarget, WhitenedTarget, Whitening
 
 RNG = np.random.RandomState(0)
 SHIFT = np.array([100.0, -3.0, 0.02])
@@ -151,3 +155,45 @@ def test_conditioning_data_reach_the_target() -> None:
     assert (target.event_size, target.dtype) == (1, tf.float32)
     draws = target.constrain(tf.constant([[0.5]]))
     assert draws.dtype == tf.float64 and float(draws[0, 0]) == pytest.approx(np.exp(2.0), rel=1e-12)
+
+
+def bend() -> bending.Bend:
+    log_scale, mean = np.zeros((3, 3)), np.zeros((4, 3))
+    log_scale[:, 1:], mean[:, 1:] = 0.2 * RNG.randn(3, 2), 0.2 * RNG.randn(4, 2)
+    matrix = SCALE_TRIL @ np.linalg.qr(RNG.randn(3, 3))[0]
+    return bending.Bend(SHIFT, matrix, log_scale, mean, np.linalg.slogdet(matrix)[1])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_density_traced_once_has_any_coordinates(jit_compile: bool) -> None:
+    """Value and gradient are those of a whitened target, with and without bends; the user's function runs once."""
+    calls: list[int] = []
+    inner = gaussian_target()
+
+    def log_prob(z: Tensor) -> Tensor:
+        calls.append(1)
+        return inner.log_prob_fn(z)
+
+    density = TracedTarget(LogProbTarget(log_prob, event_shape=[3], dtype=tf.float64), 8)
+    compiled = Compiled(density, jit_compile=jit_compile)
+    u = RNG.randn(24, 3).astype("float32")
+    bent = Whitening(np.array([0.1, -0.2, 0.3]), np.eye(3) + np.tril(0.2 * RNG.randn(3, 3), -1), (bend(),))
+    for whitening in (WHITENING, bent, replace(bent, shift=np.zeros(3)), replace(bent, bends=(bend(), bend()))):
+        value, gradient = WhitenedTarget(inner, whitening, 12.5).value_and_gradient(tf.constant(u[:8]))
+        frame = Frame.of(whitening, 12.5)
+        found = compiled(tf.constant(u[:8]), frame)
+        np.testing.assert_allclose(found[0], value, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[1], gradient, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(density.values(u, frame)[:8], value, rtol=1e-5, atol=1e-5)
+    assert len(calls) == 1
+
+
+def test_a_traced_density_is_nothing_where_it_is_not_finite() -> None:
+    def log_prob(z: Tensor) -> Tensor:  # an infinite slope at zero, and no value below
+        return tf.sqrt(z[:, 0])
+
+    density = TracedTarget(LogProbTarget(log_prob, event_shape=[1]), 3)
+    plain = Frame.of(Whitening(np.zeros(1), np.eye(1)), 0.0)
+    value, gradient = density(tf.constant([[4.0], [0.0], [-1.0]]), plain)
+    np.testing.assert_array_equal(value, [2.0, -np.inf, -np.inf])
+    np.testing.assert_array_equal(gradient, [[0.25], [0.0], [0.0]])
