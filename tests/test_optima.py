@@ -79,6 +79,12 @@ def test_the_cover_has_the_moments_of_the_tempered_mixture() -> None:
     np.testing.assert_allclose(found_scale @ found_scale.T, second - np.outer(mean, mean), rtol=1e-9, atol=1e-9)
 
 
+def test_the_cover_of_scales_that_a_covariance_cannot_hold() -> None:
+    scale_tril = np.array([[1.0, 0.0], [1.0, 1e-12]])
+    optima = [Laplace(np.zeros(2), scale_tril, 0.0)] * 2
+    np.testing.assert_allclose(cover(optima)[1], scale_tril, rtol=1e-3, atol=1e-14)
+
+
 def test_each_optimum_is_listed_once() -> None:
     optima = find_optima(evaluator(two_modes, 2), dispersed_points(2, 64, seed=0)[::6])
     found = sorted(optimum.mean.tolist() for optimum in optima)
