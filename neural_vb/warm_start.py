@@ -168,10 +168,10 @@ def _bent(
         if bend is None:
             return None
         report("bend")
-        near = gaussian_mixture.moments(bend.inverse(y)[0])
         try:
+            near = gaussian_mixture.moments(bend.inverse(y)[0])
             current = settle(runner, [(near.means[0], near.scale_trils[0])], (*bends, bend))
-        except TargetValueError:
+        except (TargetValueError, np.linalg.LinAlgError):
             return None
         y = bending.forward((bend,), tf.constant(current.y))[0].numpy()
         change = max(np.abs(current.y.mean(0)).max(), np.abs(np.log(current.y.std(0) + 1e-30)).max())
