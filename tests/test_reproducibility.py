@@ -160,7 +160,7 @@ def ring(z: tf.Tensor) -> tf.Tensor:
 
 def funnel(z: tf.Tensor) -> tf.Tensor:
     v = z[:, :1]
-    return -0.5 * tf.reduce_sum(v**2 / 9.0 + 3.0 * v + z[:, 1:] ** 2 * tf.exp(-v), -1)
+    return -0.5 * tf.reduce_sum(v**2 / 9.0 + v + z[:, 1:] ** 2 * tf.exp(-v), -1)
 
 
 @pytest.mark.parametrize("log_prob", [normal, ring, funnel])
