@@ -95,6 +95,29 @@ def refine_check(member: Member, seed: int) -> dict[str, Any]:
     return {"largest": worst, "band": band, "nested_r_hat": float(found.nested_r_hat.max()), **rest}
 
 
+def critic_check(member: Member, seed: int) -> dict[str, Any]:
+    """States for exact draws with a critic that is not at its optimum, or is."""
+    from neural_vb.diagnostics.verdict import NUM_JUDGED, Judged, Subject, assess
+    from neural_vb.evaluation import Estimate
+
+    target, contrast = chains(member.target, member.size), verdict_zoo.Shifted(member.size)
+    logits = verdict_zoo.CRITICS[member.name]
+
+    def judge(u: Array) -> tuple[Array, Array]:
+        return contrast.log_prob(u), logits(contrast.optimum(u))
+
+    def judged(num: int, seed: int) -> Judged:
+        u = contrast.sample(num, np.random.default_rng([seed, 6]))
+        return Judged(target.look(u)[0] - contrast.log_prob(u), judge, u, 0.0)
+
+    u = member.sampler(NUM_JUDGED, np.random.default_rng([seed, 8]))
+    log_r, t = judge(u)
+    terms = target.look(u)[0] - log_r - t
+    elbo = Estimate(float(terms.mean()), float(terms.std() / np.sqrt(len(terms))))
+    verdict = assess(Subject(target, _draw(member), judged, elbo), seed=seed)
+    return {part: finding.state for part, finding in verdict.findings().items()}
+
+
 @functools.cache
 def exact_moments(member: Member) -> tuple[Array, Array, Array]:
     """Means, sds and standardised fourth moments [D] of the target, from draws that are many times as many."""
@@ -135,7 +158,7 @@ class Record:
 def run_zoo(
     record: Record, *, seeds: int, exact_seeds: int, graded_seeds: int, refined_seeds: int, sizes: Sequence[int]
 ) -> None:
-    """The broken, the exact and the graded ones; a seed of all before the next."""
+    """The broken, the exact, the graded ones and those with a critic; a seed of all before the next."""
     errors: dict[tuple[str, int], dict[str, float]] = {}
 
     def with_truth(member: Member, seed: int) -> dict[str, Any]:
@@ -151,6 +174,9 @@ def run_zoo(
                     record.make("broken", member, seed, with_truth)
                 if seed < refined_seeds and not member.modal:
                     record.make("refined", member, seed, refine_check)
+            for name in verdict_zoo.CRITICS if seed < seeds else []:
+                plain = verdict_zoo.normal(size, verdict_zoo.RHO)
+                record.make("critic", Member(name, "normal", size, plain, plain), seed, critic_check)
             for member in verdict_zoo.exact(size) if seed < exact_seeds else []:
                 record.make("exact", member, seed, whole_check)
             for kind in ("mean", "log_sd", "correlation") if seed < graded_seeds else []:

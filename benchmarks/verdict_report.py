@@ -66,7 +66,15 @@ def _zoo(zoo: Sequence[Row]) -> str:
         body.append(
             [f"exact, {target}", *(counts(each, part) for part in ("local_fit", "mode_coverage") for each in own)]
         )
-    return "Runs that ended in fail / inconclusive / no problem found:\n\n" + table(head, body)
+    text = "Runs that ended in fail / inconclusive / no problem found:\n\n" + table(head, body)
+    critics = [row for row in zoo if row["group"] == "critic"]
+    if critics:
+        lines = []
+        for name in dict.fromkeys(row["name"] for row in critics):
+            own = [[row for row in critics if row["name"] == name and row["size"] == size] for size in sizes]
+            lines.append([name, *(counts(each, "elbo_trust") for each in own)])
+        text += "\n\n" + table(["exact draws, and a", *(f"ELBO, D = {size}" for size in sizes)], lines)
+    return text
 
 
 def _rates(zoo: Sequence[Row], evidence: Sequence[Row]) -> str:
@@ -126,6 +134,17 @@ def _rates(zoo: Sequence[Row], evidence: Sequence[Row]) -> str:
                 "≥ 99 %",
             ]
         )
+    critics = [row for row in zoo if row["group"] == "critic"]
+    if critics:
+        apart: Callable[[Row], bool] = lambda row: not row["name"].endswith("optimum")  # noqa: E731
+        for label, own in (
+            (
+                "critic off its optimum by .3 nats and more: no problem found in the ELBO",
+                [r for r in critics if apart(r)],
+            ),
+            ("critic at its optimum: no problem found in the ELBO", [r for r in critics if not apart(r)]),
+        ):
+            body.append([label, share(own, "elbo_trust", "no_problem_found"), "0 %" if apart(own[0]) else ""])
     if evidence:
         within = [row for row in evidence if abs(row["error"]) <= 3.0 * row["se"]]
         usable = [row for row in evidence if row["pareto_k"] < 0.7]

@@ -21,7 +21,7 @@ from neural_vb.diagnostics.intervals import Effects, max_t
 from neural_vb.verdicts import DEFAULT, FAIL, INCONCLUSIVE, NO_PROBLEM, Finding, Tolerances
 
 NUM_CHAINS = 8_192
-FIRST = 8  # transitions of the first look; each further one doubles what has been done
+FIRST = 4  # transitions of the first look; each further one doubles what has been done
 BUDGET = 128
 MAX_PAIRS = 1_225  # correlations; all of them up to D = 50
 TAIL = 2.0  # sds
@@ -192,20 +192,18 @@ def local_fit(
     begin, pool = to_z(start), to_z(rest)
     log_p, scores = chains.look(start)
     without = float(1.0 - np.isfinite(log_p).mean())
-    end, done, acceptances = start, 0, []
+    end, done = start, 0
     while True:
         num = min(max(done, FIRST), budget - done)
         ends = chains.run(end, tuned, num_transitions=num, seed=[seed, done])
-        end, done = ends.u, done + num
-        acceptances.append(ends.acceptance)
+        end, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         both = _finite(log_p), _finite(ends.log_prob)
         shift = compare(begin, to_z(end), pool, both, tolerances=tolerances, seed=seed)
-        acceptance = acceptances[-1]
-        decided = shift.effects.state != INCONCLUSIVE and acceptance >= LOW_ACCEPTANCE
+        decided = shift.effects.state != INCONCLUSIVE and ends.acceptance >= LOW_ACCEPTANCE
         forgotten = done >= ENOUGH and shift.remaining.max() < FORGOTTEN
         if decided or forgotten or done >= budget or without > WITHOUT_DENSITY:
             break
-    return Polishing(_finding(shift, done, acceptance, without), start, scores, end, ends.log_prob)
+    return Polishing(_finding(shift, done, ends.acceptance, without), start, scores, end, ends.log_prob)
 
 
 def _finite(log_p: Array) -> Array:
