@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import neural_vb as nvb
 from neural_vb.diagnostics.chains import Chains
-from neural_vb.diagnostics.refinement import MOST, nested_r_hat, refine
+from neural_vb.diagnostics.refinement import MOST, folded_r_hat, nested_r_hat, refine
 from neural_vb.targets import LogProbTarget
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -20,6 +20,13 @@ def test_nested_r_hat_of_chains_that_forget_and_that_do_not() -> None:
     np.testing.assert_allclose(nested_r_hat(forgot), np.sqrt(1.0 + 1.0 / 32.0), atol=4.0 * 0.5 / 32 * np.sqrt(2 / 63))
     kept = 0.5 * rng.standard_normal((64, 1, 2))
     assert (nested_r_hat(forgot + kept) > 1.06).all()
+
+
+def test_spreads_that_chains_remember_are_seen() -> None:
+    """Superchains that are alike but for their spread."""
+    spread = np.exp(0.5 * np.random.default_rng(0).standard_normal((64, 1, 2)))
+    ends = spread * np.random.default_rng(1).standard_normal((64, 32, 2))
+    assert (nested_r_hat(ends) < 1.03).all() and (folded_r_hat(ends) > 1.06).all()
 
 
 def test_wrong_draws_are_put_right(gaussian_chains: Any) -> None:

@@ -33,7 +33,7 @@ class Refined(NamedTuple):
         num_transitions: of each chain.
         acceptance: mean over chains and transitions.
         drift: [D], how far means moved, in sds of the ends.
-        nested_r_hat: [D]; see :func:`nested_r_hat`.
+        nested_r_hat: [D]; see :func:`folded_r_hat`.
     """
 
     u: Array
@@ -57,6 +57,18 @@ def nested_r_hat(ends: Array) -> Array:
     return np.sqrt(1.0 + between / (within + 1e-300))
 
 
+def folded_r_hat(ends: Array) -> Array:
+    """The larger of :func:`nested_r_hat` of z and of |z - median|: spreads may be slower than centres.
+
+    Vehtari, Gelman, Simpson, Carpenter & Burkner, "Rank-normalization, folding, and localization" (Bayesian Analysis
+    16, 2021).
+
+    Args:
+        ends: [K, M, D], K superchains of M chains each, M > 1.
+    """
+    return np.maximum(nested_r_hat(ends), nested_r_hat(np.abs(ends - np.median(ends, (0, 1)))))
+
+
 def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | None = None, seed: int) -> Refined:
     """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
 
@@ -77,7 +89,7 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
         ends = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done])
         groups, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         spread = to_z(groups)
-        r_hat = nested_r_hat(spread.reshape(NUM_SUPERCHAINS, -1, u.shape[1]))
+        r_hat = folded_r_hat(spread.reshape(NUM_SUPERCHAINS, -1, u.shape[1]))
         forgotten = r_hat.max() < FORGOTTEN
         if forgotten and not enough:
             total, enough = min(2 * done, MOST), True
