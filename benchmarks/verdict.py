@@ -23,7 +23,7 @@ from benchmarks.verdict_zoo import Member
 
 NUM_TRUE = 100_000
 NUM_MOMENTS = 5
-NUM_BAND = 500
+NUM_BAND = 300
 REGRESSIONS = (1, 2, 5, 10, 25, 50)  # coefficients
 CLOSE, NARROW = (-0.05, 0.1), (-0.9, -0.2)  # log widths of a contrast in the posterior's
 EFFECTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
@@ -126,7 +126,7 @@ def exact_moments(target: str, size: int) -> tuple[Array, Array, Array]:
 
 @functools.cache
 def exact_band(target: str, size: int) -> float:
-    """What :func:`_score` of as many exact draws keeps below in 99 %; no quantile of a Gaussian where tails are heavy."""
+    """What :func:`_score` of as many exact draws keeps below in 99 %: no Gaussian's quantile where tails are heavy."""
     from neural_vb.diagnostics.polishing import NUM_CHAINS
 
     exact, moments = _exact(target, size), exact_moments(target, size)

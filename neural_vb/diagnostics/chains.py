@@ -82,7 +82,9 @@ class Chains:
         ends, log_prob, _, acceptance, step_size = self._pieces(y, kernel, num_transitions, seed)
         if bend is not None:
             ends, log_det = (part.numpy() for part in bend.forward(tf.constant(ends, tf.float64)))
-            log_prob = log_prob - log_det
+            # Where the inverse map has no finite value a chain stays, without density.
+            lost = ~np.isfinite(ends).all(1)
+            ends[lost], log_prob = u[lost], np.where(lost, -np.inf, log_prob - log_det)
         return Ends(ends, log_prob, float(acceptance), step_size)
 
     def look(self, u: Array) -> tuple[Array, Array]:

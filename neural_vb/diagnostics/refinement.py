@@ -15,7 +15,7 @@ from neural_vb.diagnostics.chains import WIDTH, Chains, Kernel, kernel
 FIRST, MOST = 4, 64  # transitions at the first look, and at the last, where the number is left open
 MOST_LOOKS = 4  # at coordinates, after as many transitions as at the first look each
 RESTS = 0.2  # log sd; a change of coordinates that is worth no further look
-RETUNING, NUM_BENDS = 16, 2  # transitions after which a bend is found anew, and how often
+RETUNING = 16  # transitions after which a bend is found anew
 FORGOTTEN = 1.03  # nested R-hat; the largest of fifty is about 1.023 by chance
 NUM_SUPERCHAINS = 64
 PER_DIMENSION = 10  # draws that a covariance wants
@@ -124,10 +124,8 @@ def _bent(chains: Chains, ends: Array, seed: list[int]) -> Kernel | None:
     bend = bending.find(ends)
     if bend is None:
         return None
-    for look in range(NUM_BENDS):
-        ends = chains.run(ends, kernel(ends, bend), num_transitions=RETUNING, seed=[*seed, look]).u
-        bend = bending.find(ends) or bend
-    return kernel(ends, bend)
+    found = chains.run(ends, kernel(ends, bend), num_transitions=RETUNING, seed=seed)
+    return kernel(found.u, bending.find(found.u) or bend)
 
 
 @dataclass(frozen=True, eq=False)
