@@ -27,6 +27,7 @@ MAX_PAIRS = 1_225  # correlations; all of them up to D = 50
 TAIL = 2.0  # sds
 FORGOTTEN, ENOUGH = 0.1, 32  # more than that many transitions tell nothing new where less than that correlation remains
 REMAINING = 0.5  # largest correlation with the start at which an estimate is relied upon
+HEAVY = 0.2  # share of one of thousands of draws in a variance, from which on the central limit is far
 SHOWN = 1.96  # standard errors beside an estimate in a message
 LOW_ACCEPTANCE = 0.3
 WITHOUT_DENSITY = 0.01  # tolerated share of draws at which log p is not finite
@@ -141,7 +142,12 @@ def compare(
     undone = np.where(usable, 1.0 - remaining, 1.0)
     tolerance = np.array([getattr(tolerances, kind) * (size if kind == "log_p" else 1.0) for kind in kinds])
     critical = max_t(influence, seed=seed)
-    effects = Effects(names, kinds, shift / undone, np.sqrt(variance) / undone, tolerance, critical, usable)
+    # Few draws in a tail are few events, known as such; elsewhere one draw of most of the variance is a heavy tail.
+    share = np.maximum(influence.max(0) ** 2, influence.min(0) ** 2) / (
+        np.einsum("nf,nf->f", influence, influence) + 1e-30
+    )
+    heavy = (share > HEAVY) & (kinds != "tail")
+    effects = Effects(names, kinds, shift / undone, np.sqrt(variance) / undone, tolerance, critical, usable, heavy)
     return Shift(effects, remaining)
 
 

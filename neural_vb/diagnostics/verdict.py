@@ -155,12 +155,12 @@ def _elbo_trust(
 ) -> Finding:
     if subject.contrast is None or subject.elbo is None:
         return Finding(NOT_ASSESSED, "no contrast and critic")
-    judged = subject.contrast(NUM_WEIGHTS, seed)
+    judged = subject.contrast(NUM_JUDGED, seed)
     upper = polished.log_prob.astype(np.float64) - judged.judge(polished.after)[0] + judged.offset
     found = evidence(judged.gaps + judged.offset, upper)
-    (log_r, t_q), (_, t_r) = judged.judge(own), judged.judge(judged.draws[:NUM_JUDGED])
-    gaps = log_p - log_r, judged.gaps[:NUM_JUDGED]
-    report = critic_checks.critic_report(own, judged.draws[:NUM_JUDGED], t_q, t_r, gaps=gaps)
+    (log_r, t_q), (_, t_r) = judged.judge(own), judged.judge(judged.draws)
+    gaps = log_p - log_r, judged.gaps
+    report = critic_checks.critic_report(own, judged.draws, t_q, t_r, gaps=gaps)
     excess = subject.elbo.value - found.value
     told = {
         "elbo": subject.elbo.value,
