@@ -201,8 +201,8 @@ class Posterior:
         not cross between.
 
         Args:
-            num_transitions: of each chain, 2 to 16 gradients each; when None, twice as many as let chains forget
-                where they began, at most 64.
+            num_transitions: of each chain, 2 to 16 gradients each; when None, four times as many as let chains
+                forget where they began, at most 64.
             seed: of draws and transitions.
             num_draws: S.
 

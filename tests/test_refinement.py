@@ -82,10 +82,11 @@ def test_a_neck_that_draws_miss_is_reached() -> None:
         return z
 
     target = WhitenedTarget(LogProbTarget(funnel, event_shape=[size]), Whitening(np.zeros(size), np.eye(size)))
-    found = refine(Chains(target, jit_compile=False), sampler(1), sampler(2), seed=0)
-    v = found.u[:, 0]
-    assert abs(v.mean()) < 4.0 * sd / np.sqrt(len(v)) and abs(v.std() / sd - 1.0) < 4.0 / np.sqrt(2 * len(v))
-    assert found.nested_r_hat.max() < 1.04 and found.num_transitions <= 16
+    for num in (None, 12):
+        found = refine(Chains(target, jit_compile=False), sampler(1), sampler(2), num_transitions=num, seed=0)
+        v = found.u[:, 0]
+        assert abs(v.mean()) < 4.0 * sd / np.sqrt(len(v)) and abs(v.std() / sd - 1.0) < 4.0 / np.sqrt(2 * len(v))
+        assert found.nested_r_hat.max() < 1.04 and found.num_transitions <= 16
 
 
 def test_one_draw_has_a_drift_too(gaussian_chains: Any) -> None:

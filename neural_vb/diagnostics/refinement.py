@@ -13,6 +13,7 @@ from neural_vb._types import Array, Draws
 from neural_vb.diagnostics.chains import WIDTH, Chains, Kernel, kernel
 
 FIRST, MOST = 4, 64  # transitions at the first look, and at the last, where the number is left open
+MARGIN = 4  # nested R-hat does not see a tenth of an error that is left
 MOST_LOOKS = 4  # at coordinates, after as many transitions as at the first look each
 RESTS = 0.2  # log sd; a change of coordinates that is worth no further look
 RETUNING = 16  # transitions after which a bend is found anew
@@ -72,8 +73,8 @@ def folded_r_hat(ends: Array) -> Array:
 def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | None = None, seed: int) -> Refined:
     """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
 
-    Without a number they are twice as many as bring nested R-hat to ``FORGOTTEN``, at most ``MOST``. Where there are
-    enough tuning draws, coordinates are those of their chains' ends, once these rest: a sampler that is ten times too
+    Without a number they are four times as many as bring nested R-hat to ``FORGOTTEN``, at most ``MOST``. Where there
+    are enough tuning draws, coordinates are those of their chains' ends, once these rest: a sampler that is ten times too
     narrow in one direction would have chains creep along it. Where chains do not forget at the first look, coordinates
     are curved, if the ends have a bend (:mod:`neural_vb.bending`). Drift and nested R-hat are in the target's
     unconstrained coordinates, whatever the number of draws; R-hat comes from chains of its own, 64 groups of 32 that
@@ -85,18 +86,18 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
     groups, done, straight = begin, 0, True
     total, enough = num_transitions or MOST, num_transitions is not None
     while done < total:
-        num = total - done if enough else min(max(done, FIRST), total - done)
+        num = min(max(done, FIRST) if straight or not enough else total, total - done)
         ends = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done])
         groups, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         spread = to_z(groups)
         r_hat = folded_r_hat(spread.reshape(NUM_SUPERCHAINS, -1, u.shape[1]))
         forgotten = r_hat.max() < FORGOTTEN
         if forgotten and not enough:
-            total, enough = min(2 * done, MOST), True
-        if straight and not forgotten:
-            straight, bent = False, _bent(chains, settled, [seed, 14])
-            if bent is not None:
-                tuned, groups, done = bent, begin, 0
+            total, enough = min(MARGIN * done, MOST), True
+        bent = None if forgotten or not straight else _bent(chains, settled, [seed, 14])
+        straight = False
+        if bent is not None:
+            tuned, groups, done = bent, begin, 0
     found = chains.run(u, tuned, num_transitions=total, seed=[seed, 11])
     drift = (to_z(found.u).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
     return Refined(found.u, total, found.acceptance, drift, r_hat)
