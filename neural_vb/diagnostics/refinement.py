@@ -74,11 +74,11 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
     """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
 
     Without a number they are four times as many as bring nested R-hat to ``FORGOTTEN``, at most ``MOST``. Where there
-    are enough tuning draws, coordinates are those of their chains' ends, once these rest: a sampler that is ten times too
-    narrow in one direction would have chains creep along it. Where chains do not forget at the first look, coordinates
-    are curved, if the ends have a bend (:mod:`neural_vb.bending`). Drift and nested R-hat are in the target's
-    unconstrained coordinates, whatever the number of draws; R-hat comes from chains of its own, 64 groups of 32 that
-    begin at one of the ``tuning`` draws each.
+    are enough tuning draws, coordinates are those of their chains' ends, once these rest: a sampler that is ten times
+    too narrow in one direction would have chains creep along it. Where chains do not forget at the first look,
+    coordinates are curved, if the ends have a bend (:mod:`neural_vb.bending`). Drift and nested R-hat are in the
+    target's unconstrained coordinates, whatever the number of draws; R-hat comes from chains of its own, 64 groups of
+    32 that begin at one of the ``tuning`` draws each.
     """
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
     settled, tuned = _settled(chains, tuning, [seed, 13])
