@@ -66,7 +66,15 @@ def _zoo(zoo: Sequence[Row]) -> str:
         body.append(
             [f"exact, {target}", *(counts(each, part) for part in ("local_fit", "mode_coverage") for each in own)]
         )
-    return "Runs that ended in fail / inconclusive / no problem found:\n\n" + table(head, body)
+    text = "Runs that ended in fail / inconclusive / no problem found:\n\n" + table(head, body)
+    critics = [row for row in zoo if row["group"] == "critic"]
+    if critics:
+        lines = []
+        for name in dict.fromkeys(row["name"] for row in critics):
+            own = [[row for row in critics if row["name"] == name and row["size"] == size] for size in sizes]
+            lines.append([name, *(counts(each, "elbo_trust") for each in own)])
+        text += "\n\n" + table(["exact draws, and a", *(f"ELBO, D = {size}" for size in sizes)], lines)
+    return text
 
 
 def _rates(zoo: Sequence[Row], evidence: Sequence[Row]) -> str:
@@ -126,6 +134,17 @@ def _rates(zoo: Sequence[Row], evidence: Sequence[Row]) -> str:
                 "≥ 99 %",
             ]
         )
+    critics = [row for row in zoo if row["group"] == "critic"]
+    if critics:
+        apart: Callable[[Row], bool] = lambda row: not row["name"].endswith("optimum")  # noqa: E731
+        for label, own in (
+            (
+                "critic off its optimum by .3 nats and more: no problem found in the ELBO",
+                [r for r in critics if apart(r)],
+            ),
+            ("critic at its optimum: no problem found in the ELBO", [r for r in critics if not apart(r)]),
+        ):
+            body.append([label, share(own, "elbo_trust", "no_problem_found"), "0 %" if apart(own[0]) else ""])
     if evidence:
         within = [row for row in evidence if abs(row["error"]) <= 3.0 * row["se"]]
         usable = [row for row in evidence if row["pareto_k"] < 0.7]
@@ -154,6 +173,7 @@ def _real(real: Sequence[Row]) -> str:
         "log Z error",
         "k̂",
         "check, refine s",
+        "of processors",
     ]
     body = []
     for row in real:
@@ -170,17 +190,25 @@ def _real(real: Sequence[Row]) -> str:
                 "–" if error is None else f"{error:+.3f}",
                 f"{row['pareto_k']:.2f}",
                 f"{row['check_seconds']:.1f}, {row['refine_seconds']:.1f}",
+                f"{row['check_processor']:.1f}, {row['refine_processor']:.1f}",
             ]
         )
     cleared = [row for row in real if row["local_fit"] == "no_problem_found"]
     bad = [row["name"] for row in cleared if row["raw_mean"] > 0.3 or row["raw_sd"] > np.log(1.25)]
     good = [row for row in real if max(row["raw_mean"], row["raw_sd"]) < 0.05]
     refined = [row for row in real if row["refined_mean"] <= 0.05 and row["refined_sd"] <= np.log(1.05)]
+    quick = {
+        clock: (
+            _of([row for row in real if row[f"refine_{clock}"] <= 10.0], real),
+            _of([row for row in real if row[f"check_{clock}"] <= (10.0 if row["size"] <= 10 else 30.0)], real),
+        )
+        for clock in ("seconds", "processor")
+    }
     lines = [
         table(head, body),
         f"Refined to within .05 sd (means) and 5 % (sds): {_of(refined, real)}; refined within 10 s: "
-        f"{_of([row for row in real if row['refine_seconds'] <= 10.0], real)}; checked within 10 s (D ≤ 10) or 30 s: "
-        f"{_of([row for row in real if row['check_seconds'] <= (10.0 if row['size'] <= 10 else 30.0)], real)}.",
+        f"{quick['seconds'][0]}, of processors {quick['processor'][0]}; checked within 10 s (D ≤ 10) or 30 s: "
+        f"{quick['seconds'][1]}, of processors {quick['processor'][1]}.",
         f"Of {len(real)} fits {len(cleared)} had no problem found in the local fit; with a mean error above .3 sd or "
         f"an sd ratio outside [.8, 1.25] among them: {', '.join(bad) or 'none'}. Good fits (errors below .05) that "
         f"failed: {share(good, 'local_fit', 'fail')}.",

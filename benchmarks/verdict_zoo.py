@@ -139,6 +139,43 @@ def graded(size: int, kind: str, effect: float) -> Member:
     return Member(f"{kind} off by {effect:g}", "normal", size, plain, claims[kind]())
 
 
+CRITICS: dict[str, Callable[[Array], Array]] = {
+    "critic at its optimum": lambda t: t,
+    "saturated critic": lambda t: 0.3 * np.tanh(t / 0.3),
+    "overconfident critic": lambda t: 4.0 * t,
+    "critic of signs only": lambda t: 6.0 * np.sign(t),
+}  # what is left of T* = log q - log r
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """A contrast that is the exact Gaussian moved by one unit of Mahalanobis distance: KL(q || r) is half a nat.
+
+    Attributes:
+        size: D.
+    """
+
+    size: int
+
+    @property
+    def _factor(self) -> Array:
+        return np.linalg.cholesky(equicorrelated(self.size, RHO))
+
+    def sample(self, n: int, rng: Rng) -> Array:
+        """[n, D]."""
+        return self._factor[:, 0] + normal(self.size, RHO)(n, rng)
+
+    def log_prob(self, u: Array) -> Array:
+        """log r [n] at u [n, D]."""
+        noise = np.linalg.solve(self._factor, (u - self._factor[:, 0]).T)
+        scale = np.log(np.diag(self._factor)).sum() + 0.5 * self.size * np.log(2.0 * np.pi)
+        return -0.5 * (noise**2).sum(0) - scale
+
+    def optimum(self, u: Array) -> Array:
+        """T* [n], where q is exact."""
+        return 0.5 - u[:, 0]
+
+
 def density(name: str, size: int) -> Callable:
     """TensorFlow log density [n, D] -> [n] of a target by name."""
     import tensorflow as tf

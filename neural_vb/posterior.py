@@ -172,7 +172,7 @@ class Posterior:
 
         Args:
             seed: of the checks. The same seed gives the same verdict.
-            budget: most Hamiltonian transitions of a chain; 8,192 chains take at least 8.
+            budget: most Hamiltonian transitions of a chain; 8,192 chains take at least 4.
             calibration: what ``diagnostics.sbc`` returned, if it was run.
 
         Raises:
@@ -201,8 +201,8 @@ class Posterior:
         not cross between.
 
         Args:
-            num_transitions: of each chain, some nine gradients each; when None, twice as many as let chains forget
-                where they began, at most 64.
+            num_transitions: of each chain, 2 to 16 gradients each; when None, four times as many as let chains
+                forget where they began, at most 64.
             seed: of draws and transitions.
             num_draws: S.
 

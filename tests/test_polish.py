@@ -63,6 +63,33 @@ def test_draws_of_the_wrong_place_and_width_are_put_right() -> None:
     assert np.abs(z_scores(run(wrong, tuning, 40).u)).max() < 4.0
 
 
+def test_bounded_trajectories_are_as_exact_and_cost_what_they_need() -> None:
+    """On a Gaussian a few leapfrog steps each, after which chains have forgotten most; many where steps are short."""
+    counts = [0]
+
+    def standard(u: Tensor, x: None) -> tuple[Tensor, Tensor]:
+        counts[-1] += 1
+        return -0.5 * tf.reduce_sum(u**2, -1), -u
+
+    rng = np.random.default_rng(9)
+    u, tuning = (tf.constant(rng.standard_normal((num, 1, 5)), tf.float32) for num in (NUM_DRAWS, 128))
+    start = polish.Coordinates(tf.zeros([1, 5]), tf.eye(5)[tf.newaxis])
+    keywords = {"seed": [0, 5], "num_transitions": 4}
+    found = polish.polish(
+        standard, u, tuning, start, None, reach=polish.REACH, step_size=tf.constant([1.0]), **keywords
+    )
+    ends = found.u[:, 0].numpy()
+    assert np.abs(ends.mean(0)).max() < 4.0 / np.sqrt(NUM_DRAWS)
+    assert np.abs((ends**2).mean(0) - 1.0).max() < 4.0 * np.sqrt(2.0 / NUM_DRAWS)
+    for power in (1, 2):
+        before, after = (part[:, 0] ** power for part in (u[:, 0].numpy(), ends))
+        assert abs(np.corrcoef(before, after)[0, 1]) < 0.15
+    np.testing.assert_allclose(found.score, -found.u, atol=1e-5)
+    counts.append(0)
+    polish.polish(standard, u, tuning, start, None, reach=polish.REACH, step_size=tf.constant([1e-3]), **keywords)
+    assert counts[0] < 4 * 6 and counts[1] > 4 * polish.NUM_LEAPFROG / 3
+
+
 def test_no_transition_moves_nothing() -> None:
     u = exact(50, 3)
     found = run(u, exact(20, 4), 0)

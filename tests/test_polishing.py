@@ -11,6 +11,7 @@ from neural_vb.diagnostics import polishing
 from neural_vb.diagnostics.polishing import compare, functionals, labels, local_fit, pairs_of
 
 NUM = 24_576
+PIECES = ((0, 32_768), (2, 4_096))
 
 
 def draws(seed: int = 0, num: int = NUM, size: int = 2) -> np.ndarray:
@@ -90,6 +91,18 @@ def test_chains_that_forget_nothing_are_inconclusive() -> None:
     log_p = -0.5 * (pool[:4_000] ** 2).sum(1)
     found = compare(pool[:4_000], pool[:4_000] + 1e-3, pool[4_000:], (log_p, log_p))
     assert found.effects.state == "inconclusive" and (found.remaining > 0.9).all()
+
+
+def test_moments_that_one_draw_makes_fail_nobody() -> None:
+    """Exact draws, independent ends: of N(0, e^v), v ~ N(0, 9), thousands of draws do not know the second moments."""
+    states = []
+    for seed in range(12):
+        pool, after = (draws(4 * seed + i, n, 5) * np.exp(1.5 * draws(4 * seed + i + 1, n, 1)) for i, n in PIECES)
+        log_p = draws(900 + seed, 4_096, 2)
+        found = compare(pool[:4_096], after, pool[4_096:], (log_p[:, 0], log_p[:, 1]), seed=seed)
+        states.append(found.effects.state)
+        assert found.effects.heavy is not None and found.effects.heavy[5:10].any()
+    assert states.count("fail") <= 2  # .05 of 12: more than two in one of fifty
 
 
 def test_many_dimensions_take_some_pairs() -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import neural_vb as nvb
 from neural_vb.diagnostics.chains import Chains
-from neural_vb.diagnostics.refinement import MOST, nested_r_hat, refine
+from neural_vb.diagnostics.refinement import MOST, folded_r_hat, nested_r_hat, refine
 from neural_vb.targets import LogProbTarget
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -20,6 +20,13 @@ def test_nested_r_hat_of_chains_that_forget_and_that_do_not() -> None:
     np.testing.assert_allclose(nested_r_hat(forgot), np.sqrt(1.0 + 1.0 / 32.0), atol=4.0 * 0.5 / 32 * np.sqrt(2 / 63))
     kept = 0.5 * rng.standard_normal((64, 1, 2))
     assert (nested_r_hat(forgot + kept) > 1.06).all()
+
+
+def test_spreads_that_chains_remember_are_seen() -> None:
+    """Superchains that are alike but for their spread."""
+    spread = np.exp(0.5 * np.random.default_rng(0).standard_normal((64, 1, 2)))
+    ends = spread * np.random.default_rng(1).standard_normal((64, 32, 2))
+    assert (nested_r_hat(ends) < 1.03).all() and (folded_r_hat(ends) > 1.06).all()
 
 
 def test_wrong_draws_are_put_right(gaussian_chains: Any) -> None:
@@ -58,6 +65,28 @@ def test_a_factorised_sampler_is_put_right_along_a_long_direction() -> None:
     along = found.u.mean(1)
     exact = np.sqrt(0.8 + 0.2 / size)
     assert abs(along.std() / exact - 1.0) < 4.0 / np.sqrt(2 * 4_096)
+
+
+def test_a_neck_that_draws_miss_is_reached() -> None:
+    """In curved coordinates; in straight ones chains do not come there in hundreds of transitions."""
+    size, sd = 12, 1.5
+
+    def funnel(z: tf.Tensor) -> tf.Tensor:
+        v, square = z[:, 0], tf.reduce_sum(z[:, 1:] ** 2, -1)
+        return -0.5 * (v / sd) ** 2 - 0.5 * (size - 1) * v - 0.5 * tf.exp(-v) * square
+
+    def sampler(seed: int) -> np.ndarray:
+        z = np.random.default_rng(seed).standard_normal((4_096, size))
+        z[:, 0] = 0.3 + 0.75 * sd * z[:, 0]
+        z[:, 1:] *= np.exp(0.5 * z[:, :1])
+        return z
+
+    target = WhitenedTarget(LogProbTarget(funnel, event_shape=[size]), Whitening(np.zeros(size), np.eye(size)))
+    for num in (None, 12):
+        found = refine(Chains(target, jit_compile=False), sampler(1), sampler(2), num_transitions=num, seed=0)
+        v = found.u[:, 0]
+        assert abs(v.mean()) < 4.0 * sd / np.sqrt(len(v)) and abs(v.std() / sd - 1.0) < 4.0 / np.sqrt(2 * len(v))
+        assert found.nested_r_hat.max() < 1.04 and found.num_transitions <= 16
 
 
 def test_one_draw_has_a_drift_too(gaussian_chains: Any) -> None:

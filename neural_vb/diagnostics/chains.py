@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from neural_vb import polish
 from neural_vb._types import Array, Tensor
+from neural_vb.bending import Bend
 from neural_vb.compilation import Compiled
 from neural_vb.whitening import WhitenedTarget
 
@@ -25,29 +26,41 @@ class Ends(NamedTuple):
         u: [S, D], whitened.
         log_prob: [S], nats, the target's offset taken off.
         acceptance: mean over chains and transitions.
+        step_size: [1], at the end, in which further transitions may begin to tune it.
     """
 
     u: Array
     log_prob: Array
     acceptance: float
+    step_size: Array
 
 
 class Kernel(NamedTuple):
     """What chains must not have from their own draws.
 
     Attributes:
-        tuning: u [NUM_TUNING, 1, D], float32: the step size follows the acceptance of chains from here.
+        tuning: y [NUM_TUNING, 1, D], float32: the step size follows the acceptance of chains from here.
         coordinates: in which draws are about standard.
+        step_size: [1], sds, where tuning begins.
+        bend: the curved map from y to u; None where y = u.
     """
 
     tuning: Array
     coordinates: polish.Coordinates
+    step_size: Array
+    bend: Bend | None = None
 
 
-def kernel(u: Array) -> Kernel:
+def first_step(event_size: int) -> Array:
+    """[1], sds: less than half of what is tuned to where draws are Gaussian."""
+    return np.full(1, event_size**-0.25)
+
+
+def kernel(u: Array, bend: Bend | None = None) -> Kernel:
     """From draws [S, D] of which none begins a chain."""
-    wide = np.asarray(u)[:, np.newaxis]
-    return Kernel(wide[np.arange(NUM_TUNING) % len(wide)].astype(np.float32), polish.coordinates(wide))
+    wide = np.asarray(u if bend is None else bend.inverse(u)[0])[:, np.newaxis]
+    tuning = wide[np.arange(NUM_TUNING) % len(wide)].astype(np.float32)
+    return Kernel(tuning, polish.coordinates(wide), first_step(wide.shape[-1]), bend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,38 +77,74 @@ class Chains:
 
     def run(self, u: Array, kernel: Kernel, *, num_transitions: int, seed: Any) -> Ends:
         """Transitions of all draws u [S, D], ``WIDTH`` at a time."""
-        start = polish.Coordinates(*(tf.constant(part, tf.float32) for part in kernel.coordinates))
-        ends = []
-        for number, begin in enumerate(range(0, len(u), WIDTH)):
-            rows = np.arange(begin, begin + WIDTH) % len(u)  # the last is filled up: one shape, one compilation
-            key = np.random.SeedSequence([*np.atleast_1d(seed), number]).generate_state(2).view(np.int32)
-            piece = tf.constant(u[rows, np.newaxis], tf.float32)
-            arguments = (piece, tf.constant(kernel.tuning), start, tf.constant(key), tf.constant(num_transitions))
-            found = self._run(*arguments)
-            num = min(WIDTH, len(u) - begin)
-            ends.append([found.u.numpy()[:num, 0], found.log_prob.numpy()[:num, 0], float(found.acceptance[0])])
-        ends_u, log_prob, acceptance = zip(*ends, strict=True)
-        return Ends(np.concatenate(ends_u), np.concatenate(log_prob), float(np.mean(acceptance)))
-
-    @cached_property
-    def _run(self) -> Compiled:
-        def run(u: Tensor, tuning: Tensor, start: Any, seed: Tensor, num_transitions: Tensor) -> polish.Polished:
-            density = self.target.value_and_gradient
-            return polish.polish(density, u, tuning, start, None, seed=seed, num_transitions=num_transitions)
-
-        return Compiled(run, jit_compile=self.jit_compile)
+        bend = kernel.bend
+        y = u if bend is None else bend.inverse(np.asarray(u, np.float64))[0]
+        ends, log_prob, _, acceptance, step_size = self._pieces(y, kernel, num_transitions, seed)
+        if bend is not None:
+            ends, log_det = (part.numpy() for part in bend.forward(tf.constant(ends, tf.float64)))
+            # Where the inverse map has no finite value a chain stays, without density.
+            lost = ~np.isfinite(ends).all(1)
+            ends[lost], log_prob = u[lost], np.where(lost, -np.inf, log_prob - log_det)
+        return Ends(ends, log_prob, float(acceptance), step_size)
 
     def look(self, u: Array) -> tuple[Array, Array]:
         """log p [S], its offset taken off, and scores [S, D] at u [S, D]: -inf and zero where not finite."""
-        pieces = []
-        for begin in range(0, len(u), WIDTH):
-            rows = np.arange(begin, begin + WIDTH) % len(u)
-            value, score = self._look(tf.constant(u[rows], tf.float32))
-            num = min(WIDTH, len(u) - begin)
-            pieces.append((value.numpy()[:num].astype(np.float64), score.numpy()[:num]))
-        values, scores = zip(*pieces, strict=True)
-        return np.concatenate(values), np.concatenate(scores)
+        # Chains that stay where they are: what is compiled for transitions serves here too.
+        size = u.shape[-1]
+        still = polish.Coordinates(np.zeros([1, size]), np.eye(size)[np.newaxis])
+        where = Kernel(np.resize(u, [NUM_TUNING, 1, size]).astype(np.float32), still, first_step(size))
+        found = self._pieces(u, where, 0, 0)
+        return found.log_prob.astype(np.float64), found.score
+
+    def _pieces(self, y: Array, kernel: Kernel, num_transitions: int, seed: Any) -> polish.Polished:
+        """In NumPy, one data set's: [S, D], [S], [S, D], the mean acceptance, and the step size [1]."""
+        run = self._run if kernel.bend is None else self._run_bent
+        start = polish.Coordinates(*(tf.constant(part, tf.float32) for part in kernel.coordinates))
+        bend = None if kernel.bend is None else Bend(*(tf.constant(part, tf.float32) for part in kernel.bend))
+        pieces, rates, step_size = [], [], tf.constant(kernel.step_size, tf.float32)
+        for number, begin in enumerate(range(0, len(y), WIDTH)):
+            rows = np.arange(begin, begin + WIDTH) % len(y)  # the last is filled up: one shape, one compilation
+            key = np.random.SeedSequence([*np.atleast_1d(seed), number]).generate_state(2).view(np.int32)
+            piece = tf.constant(y[rows, np.newaxis], tf.float32)
+            fixed = tf.constant(kernel.tuning), start, bend, tf.constant(key), tf.constant(num_transitions)
+            found = run(piece, *fixed, step_size)
+            num, step_size = min(WIDTH, len(y) - begin), found.step_size
+            pieces.append([part.numpy()[:num, 0] for part in (found.u, found.log_prob, found.score)])
+            rates.append(float(found.acceptance[0]))
+        ends, log_prob, score = (np.concatenate(part) for part in zip(*pieces, strict=True))
+        return polish.Polished(ends, log_prob, score, np.mean(rates), step_size.numpy())
 
     @cached_property
-    def _look(self) -> Compiled:
-        return Compiled(lambda u: self.target.value_and_gradient(u), jit_compile=False)
+    def _run(self) -> Compiled:
+        return self._compiled(lambda u, _: self.target.value_and_gradient(u))
+
+    @cached_property
+    def _run_bent(self) -> Compiled:
+        def density(y: Tensor, bend: Bend) -> tuple[Tensor, Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(y)
+                u, log_det = bend.forward(y)
+            log_prob, score = self.target.value_and_gradient(u)
+            gradient = tape.gradient((u, log_det), y, output_gradients=(score, tf.ones_like(log_det)))
+            usable = tf.math.is_finite(log_det) & tf.reduce_all(tf.math.is_finite(gradient), -1)
+            return tf.where(usable, log_prob + log_det, -np.inf), tf.where(usable[..., tf.newaxis], gradient, 0.0)
+
+        return self._compiled(density)
+
+    def _compiled(self, density: polish.Density) -> Compiled:
+        def run(
+            u: Tensor, tuning: Tensor, start: Any, bend: Any, seed: Tensor, num_transitions: Tensor, step_size: Tensor
+        ) -> polish.Polished:
+            return polish.polish(
+                density,
+                u,
+                tuning,
+                start,
+                bend,
+                seed=seed,
+                num_transitions=num_transitions,
+                reach=polish.REACH,
+                step_size=step_size,
+            )
+
+        return Compiled(run, jit_compile=self.jit_compile)

@@ -30,6 +30,7 @@ class Effects(NamedTuple):
         tolerance: [F].
         critical: standard errors that all F estimates keep within together, with probability .95.
         usable: [F], whether an estimate can be relied upon to be small.
+        heavy: [F], whether one draw makes so much of an estimate's variance that no interval tells its errors; or None.
     """
 
     names: tuple[str, ...]
@@ -39,11 +40,13 @@ class Effects(NamedTuple):
     tolerance: Array
     critical: float
     usable: Array
+    heavy: Array | None = None
 
     @property
     def beyond(self) -> Array:
         """[F], whether the simultaneous interval lies wholly beyond the tolerance."""
-        return np.abs(self.estimate) - self.critical * self.standard_error > self.tolerance
+        surely = np.abs(self.estimate) - self.critical * self.standard_error > self.tolerance
+        return surely if self.heavy is None else surely & ~self.heavy
 
     @property
     def inside(self) -> Array:
@@ -60,7 +63,7 @@ class Effects(NamedTuple):
     @property
     def worst(self) -> int:
         """Index of the error that speaks loudest: surely beyond its tolerance, else furthest from surely inside."""
-        sure = np.abs(self.estimate) - self.critical * self.standard_error
+        sure = np.where(self.beyond, np.abs(self.estimate) - self.critical * self.standard_error, -np.inf)
         possible = np.where(self.usable, np.abs(self.estimate) + INSIDE * self.standard_error, np.inf)
         return int(np.argmax((sure if self.beyond.any() else possible) / self.tolerance))
 

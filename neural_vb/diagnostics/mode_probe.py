@@ -144,7 +144,9 @@ def alone(chosen: Array, ends: Array, draws: Array) -> Array:
     return np.array(verdicts, bool)
 
 
-def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: int = 0) -> Finding:
+def mode_probe(
+    chains: Chains, u: Array, tuned: Kernel, others: Array, *, log_p: Array | None = None, seed: int = 0
+) -> Finding:
     """Chains from over-dispersed points, and from ``others``, against the draws.
 
     Args:
@@ -152,6 +154,7 @@ def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: 
         u: [S, D], whitened draws.
         tuned: coordinates and tuning draws.
         others: [M, D], further starts, whitened; may be empty.
+        log_p: [S] at the draws, the target's offset taken off, where it is known.
         seed: of starts and transitions.
     """
     size = u.shape[1]
@@ -160,10 +163,10 @@ def mode_probe(chains: Chains, u: Array, tuned: Kernel, others: Array, *, seed: 
     # Tuning chains begin where the others do too: a step that is right at the mode may be wrong further out.
     mixed = tuned.tuning.copy()
     mixed[::2, 0] = begin[1 : NUM_TUNING + 1 : 2].astype(np.float32)
-    log_p, _ = chains.look(u)
+    log_p = chains.look(u)[0] if log_p is None else log_p[: len(u)]
     if not np.isfinite(log_p).any():
         return Finding(NOT_ASSESSED, "no draw has a finite log density", {}, {}, "fit again from another start=")
-    ends = chains.run(begin, Kernel(mixed, tuned.coordinates), num_transitions=NUM_TRANSITIONS, seed=[seed, 7_919])
+    ends = chains.run(begin, tuned._replace(tuning=mixed), num_transitions=NUM_TRANSITIONS, seed=[seed, 7_919])
     mean, factor = (np.asarray(part)[0] for part in tuned.coordinates)
     standard = lambda u: np.linalg.solve(factor, (u - mean).T).T  # noqa: E731
     found = outside(standard(ends.u), ends.log_prob, standard(u), log_p)

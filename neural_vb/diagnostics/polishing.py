@@ -21,12 +21,13 @@ from neural_vb.diagnostics.intervals import Effects, max_t
 from neural_vb.verdicts import DEFAULT, FAIL, INCONCLUSIVE, NO_PROBLEM, Finding, Tolerances
 
 NUM_CHAINS = 8_192
-FIRST = 8  # transitions of the first look; each further one doubles what has been done
+FIRST = 4  # transitions of the first look; each further one doubles what has been done
 BUDGET = 128
 MAX_PAIRS = 1_225  # correlations; all of them up to D = 50
 TAIL = 2.0  # sds
 FORGOTTEN, ENOUGH = 0.1, 32  # more than that many transitions tell nothing new where less than that correlation remains
 REMAINING = 0.5  # largest correlation with the start at which an estimate is relied upon
+HEAVY = 0.2  # share of one of thousands of draws in a variance, from which on the central limit is far
 SHOWN = 1.96  # standard errors beside an estimate in a message
 LOW_ACCEPTANCE = 0.3
 WITHOUT_DENSITY = 0.01  # tolerated share of draws at which log p is not finite
@@ -141,7 +142,12 @@ def compare(
     undone = np.where(usable, 1.0 - remaining, 1.0)
     tolerance = np.array([getattr(tolerances, kind) * (size if kind == "log_p" else 1.0) for kind in kinds])
     critical = max_t(influence, seed=seed)
-    effects = Effects(names, kinds, shift / undone, np.sqrt(variance) / undone, tolerance, critical, usable)
+    # Few draws in a tail are few events, known as such; elsewhere one draw of most of the variance is a heavy tail.
+    share = np.maximum(influence.max(0) ** 2, influence.min(0) ** 2) / (
+        np.einsum("nf,nf->f", influence, influence) + 1e-30
+    )
+    heavy = (share > HEAVY) & (kinds != "tail")
+    effects = Effects(names, kinds, shift / undone, np.sqrt(variance) / undone, tolerance, critical, usable, heavy)
     return Shift(effects, remaining)
 
 
@@ -192,20 +198,18 @@ def local_fit(
     begin, pool = to_z(start), to_z(rest)
     log_p, scores = chains.look(start)
     without = float(1.0 - np.isfinite(log_p).mean())
-    end, done, acceptances = start, 0, []
+    end, done = start, 0
     while True:
         num = min(max(done, FIRST), budget - done)
         ends = chains.run(end, tuned, num_transitions=num, seed=[seed, done])
-        end, done = ends.u, done + num
-        acceptances.append(ends.acceptance)
+        end, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         both = _finite(log_p), _finite(ends.log_prob)
         shift = compare(begin, to_z(end), pool, both, tolerances=tolerances, seed=seed)
-        acceptance = acceptances[-1]
-        decided = shift.effects.state != INCONCLUSIVE and acceptance >= LOW_ACCEPTANCE
+        decided = shift.effects.state != INCONCLUSIVE and ends.acceptance >= LOW_ACCEPTANCE
         forgotten = done >= ENOUGH and shift.remaining.max() < FORGOTTEN
         if decided or forgotten or done >= budget or without > WITHOUT_DENSITY:
             break
-    return Polishing(_finding(shift, done, acceptance, without), start, scores, end, ends.log_prob)
+    return Polishing(_finding(shift, done, ends.acceptance, without), start, scores, end, ends.log_prob)
 
 
 def _finite(log_p: Array) -> Array:

@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neural_vb import bending
 from neural_vb._types import Array, Draws
-from neural_vb.diagnostics.chains import WIDTH, Chains, kernel
+from neural_vb.diagnostics.chains import WIDTH, Chains, Kernel, kernel
 
-FIRST, MOST = 8, 64  # transitions at the first look, and at the last, where the number is left open
-RETUNING = 16
+FIRST, MOST = 4, 64  # transitions at the first look, and at the last, where the number is left open
+MARGIN = 4  # nested R-hat does not see a tenth of an error that is left
+MOST_LOOKS = 4  # at coordinates, after as many transitions as at the first look each
+RESTS = 0.2  # log sd; a change of coordinates that is worth no further look
+RETUNING = 16  # transitions after which a bend is found anew
 FORGOTTEN = 1.03  # nested R-hat; the largest of fifty is about 1.023 by chance
 NUM_SUPERCHAINS = 64
 PER_DIMENSION = 10  # draws that a covariance wants
@@ -30,7 +34,7 @@ class Refined(NamedTuple):
         num_transitions: of each chain.
         acceptance: mean over chains and transitions.
         drift: [D], how far means moved, in sds of the ends.
-        nested_r_hat: [D]; see :func:`nested_r_hat`.
+        nested_r_hat: [D]; see :func:`folded_r_hat`.
     """
 
     u: Array
@@ -54,31 +58,75 @@ def nested_r_hat(ends: Array) -> Array:
     return np.sqrt(1.0 + between / (within + 1e-300))
 
 
+def folded_r_hat(ends: Array) -> Array:
+    """The larger of :func:`nested_r_hat` of z and of |z - median|: spreads may be slower than centres.
+
+    Vehtari, Gelman, Simpson, Carpenter & Burkner, "Rank-normalization, folding, and localization" (Bayesian Analysis
+    16, 2021).
+
+    Args:
+        ends: [K, M, D], K superchains of M chains each, M > 1.
+    """
+    return np.maximum(nested_r_hat(ends), nested_r_hat(np.abs(ends - np.median(ends, (0, 1)))))
+
+
 def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | None = None, seed: int) -> Refined:
     """Transitions of all draws u [S, D], with coordinates and step size from the ``tuning`` draws.
 
-    Without a number they are twice as many as bring nested R-hat to ``FORGOTTEN``, at most ``MOST``. Where there are
-    enough tuning draws, coordinates are those after some transitions: a sampler that is ten times too narrow in one
-    direction would have chains creep along it. Drift and nested R-hat are in the target's unconstrained coordinates,
-    whatever the number of draws; R-hat comes from chains of its own, 64 groups of 32 that begin at one of the
-    ``tuning`` draws each.
+    Without a number they are four times as many as bring nested R-hat to ``FORGOTTEN``, at most ``MOST``. Where there
+    are enough tuning draws, coordinates are those of their chains' ends, once these rest: a sampler that is ten times
+    too narrow in one direction would have chains creep along it. Where chains do not forget at the first look,
+    coordinates are curved, if the ends have a bend (:mod:`neural_vb.bending`). Drift and nested R-hat are in the
+    target's unconstrained coordinates, whatever the number of draws; R-hat comes from chains of its own, 64 groups of
+    32 that begin at one of the ``tuning`` draws each.
     """
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
-    tuned = kernel(tuning)
-    if PER_DIMENSION * u.shape[1] <= min(len(tuning), WIDTH):
-        tuned = kernel(chains.run(tuning[:WIDTH], tuned, num_transitions=RETUNING, seed=[seed, 13]).u)
-    groups, done = np.repeat(tuning[-NUM_SUPERCHAINS:], WIDTH // NUM_SUPERCHAINS, axis=0), 0
+    settled, tuned = _settled(chains, tuning, [seed, 13])
+    begin = np.repeat(tuning[-NUM_SUPERCHAINS:], WIDTH // NUM_SUPERCHAINS, axis=0)
+    groups, done, straight = begin, 0, True
     total, enough = num_transitions or MOST, num_transitions is not None
     while done < total:
-        num = total - done if enough else min(max(done, FIRST), total - done)
-        groups, done = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done]).u, done + num
+        num = min(max(done, FIRST) if straight or not enough else total, total - done)
+        ends = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done])
+        groups, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         spread = to_z(groups)
-        r_hat = nested_r_hat(spread.reshape(NUM_SUPERCHAINS, -1, u.shape[1]))
-        if not enough and r_hat.max() < FORGOTTEN:
-            total, enough = min(2 * done, MOST), True
+        r_hat = folded_r_hat(spread.reshape(NUM_SUPERCHAINS, -1, u.shape[1]))
+        forgotten = r_hat.max() < FORGOTTEN
+        if forgotten and not enough:
+            total, enough = min(MARGIN * done, MOST), True
+        bent = None if forgotten or not straight else _bent(chains, settled, [seed, 14])
+        straight = False
+        if bent is not None:
+            tuned, groups, done = bent, begin, 0
     found = chains.run(u, tuned, num_transitions=total, seed=[seed, 11])
     drift = (to_z(found.u).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
     return Refined(found.u, total, found.acceptance, drift, r_hat)
+
+
+def _settled(chains: Chains, tuning: Array, seed: list[int]) -> tuple[Array, Kernel]:
+    """Ends of chains from the tuning draws, and a kernel from them, once the draws' covariance rests."""
+    tuned, ends = kernel(tuning), np.resize(tuning, [min(len(tuning), WIDTH), tuning.shape[1]])
+    noise = tuning.shape[1] / len(ends)
+    if PER_DIMENSION * noise > 1.0:
+        return ends, tuned
+    for look in range(MOST_LOOKS):
+        found = chains.run(ends, tuned, num_transitions=FIRST, seed=[*seed, look])
+        factor = tuned.coordinates.scale_tril[0]
+        ends, tuned = found.u, kernel(found.u)._replace(step_size=found.step_size)
+        change = np.linalg.solve(factor, tuned.coordinates.scale_tril[0])
+        # Of two samples of a covariance the singular values are within about twice the square root of the noise.
+        if np.abs(np.log(np.linalg.svd(change, compute_uv=False))).max() < RESTS + 2.0 * noise**0.5:
+            break
+    return ends, tuned
+
+
+def _bent(chains: Chains, ends: Array, seed: list[int]) -> Kernel | None:
+    """A kernel in curved coordinates, found from ends of chains, and again from those of chains in them."""
+    bend = bending.find(ends)
+    if bend is None:
+        return None
+    found = chains.run(ends, kernel(ends, bend), num_transitions=RETUNING, seed=seed)
+    return kernel(found.u, bending.find(found.u) or bend)
 
 
 @dataclass(frozen=True, eq=False)

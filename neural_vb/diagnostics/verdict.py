@@ -94,13 +94,17 @@ def assess(
     u = subject.draw(NUM_DRAWS, seed)
     polished = local_fit(subject.chains, u, tolerances=tolerances, budget=budget, seed=seed)
     points = np.zeros((0, u.shape[1])) if subject.points is None else subject.points
-    coverage = mode_probe(subject.chains, u[NUM_CHAINS:], kernel(u[NUM_CHAINS:]), points, seed=seed)
+    rest = u[NUM_CHAINS:]
+    log_p, _ = subject.chains.look(rest[:NUM_JUDGED])
+    coverage = mode_probe(subject.chains, rest[:NUM_JUDGED], kernel(rest), points, log_p=log_p, seed=seed)
     local = _in_view_of(coverage, _with_kernels(polished, u, seed))
     return Verdict(
         _optimisation(subject, polished, tolerances, seed),
         local,
         coverage,
-        coverage if coverage.state == NOT_ASSESSED else _elbo_trust(subject, polished, u, tolerances, seed),
+        coverage
+        if coverage.state == NOT_ASSESSED
+        else _elbo_trust(subject, polished, rest[:NUM_JUDGED], log_p, tolerances, seed),
         _calibration(calibration),
         seed,
     )
@@ -146,16 +150,17 @@ def _optimisation(subject: Subject, polished: Polishing, tolerances: Tolerances,
     return Finding(INCONCLUSIVE, "scores scatter too much for Stein's identities to tell", evidence, seen)
 
 
-def _elbo_trust(subject: Subject, polished: Polishing, u: Array, tolerances: Tolerances, seed: int) -> Finding:
+def _elbo_trust(
+    subject: Subject, polished: Polishing, own: Array, log_p: Array, tolerances: Tolerances, seed: int
+) -> Finding:
     if subject.contrast is None or subject.elbo is None:
         return Finding(NOT_ASSESSED, "no contrast and critic")
-    judged = subject.contrast(NUM_WEIGHTS, seed)
+    judged = subject.contrast(NUM_JUDGED, seed)
     upper = polished.log_prob.astype(np.float64) - judged.judge(polished.after)[0] + judged.offset
     found = evidence(judged.gaps + judged.offset, upper)
-    own = u[NUM_CHAINS : NUM_CHAINS + NUM_JUDGED]
-    (log_r, t_q), (_, t_r) = judged.judge(own), judged.judge(judged.draws[:NUM_JUDGED])
-    gaps = subject.chains.look(own)[0] - log_r, judged.gaps[:NUM_JUDGED]
-    report = critic_checks.critic_report(own, judged.draws[:NUM_JUDGED], t_q, t_r, gaps=gaps)
+    (log_r, t_q), (_, t_r) = judged.judge(own), judged.judge(judged.draws)
+    gaps = log_p - log_r, judged.gaps
+    report = critic_checks.critic_report(own, judged.draws, t_q, t_r, gaps=gaps)
     excess = subject.elbo.value - found.value
     told = {
         "elbo": subject.elbo.value,
@@ -224,24 +229,26 @@ class Examiner:
 
     def contrast(self, num_draws: int, seed: int) -> Judged:
         """Draws of r, and their weights."""
-        parameters, pieces = self.evaluation.parameters, []
-        for index in range(-(-num_draws // SLICE)):
-            pieces.append([part.numpy() for part in self._weigh(parameters, fold_in([seed, index], Stream.WEIGHTS))])
-        u, gaps = (np.concatenate(part)[:num_draws] for part in zip(*pieces, strict=True))
-        return Judged(gaps.astype(np.float64), self._judge_all, u, self.chains.target.offset)
+        seeds = (fold_in([seed, index], Stream.WEIGHTS) for index in range(-(-num_draws // SLICE)))
+        u = np.concatenate([self._contrast(self.evaluation.parameters, key).numpy() for key in seeds])[:num_draws]
+        gaps = self.chains.look(u)[0] - self._judge_all(u)[0]
+        return Judged(gaps, self._judge_all, u, self.chains.target.offset)
 
     def _judge_all(self, u: Array) -> tuple[Array, Array]:
-        log_r, logits = self._judge(self.evaluation.parameters, tf.constant(u, tf.float32))
-        return log_r.numpy().astype(np.float64), logits.numpy().astype(np.float64)
+        pieces = []
+        for begin in range(0, len(u), SLICE):
+            rows = np.arange(begin, begin + SLICE) % len(u)  # the last is filled up: traced once
+            found = self._judge(self.evaluation.parameters, tf.constant(u[rows], tf.float32))
+            pieces.append([part.numpy()[: len(u) - begin].astype(np.float64) for part in found])
+        log_r, logits = (np.concatenate(part) for part in zip(*pieces, strict=True))
+        return log_r, logits
 
     @cached_property
-    def _weigh(self) -> Compiled:
-        def weigh(parameters: Parameters, seed: Tensor) -> tuple[Tensor, Tensor]:
-            density = contrast_density(self.evaluation.parts, parameters, None)
-            u = density.sample(SLICE, seed)
-            return u[:, 0], (self.chains.target.log_prob(u) - density.log_prob(u))[:, 0]
+    def _contrast(self) -> Compiled:
+        def sample(parameters: Parameters, seed: Tensor) -> Tensor:
+            return contrast_density(self.evaluation.parts, parameters, None).sample(SLICE, seed)[:, 0]
 
-        return Compiled(weigh, jit_compile=False)
+        return Compiled(sample, jit_compile=False)
 
     @cached_property
     def _judge(self) -> Compiled:
