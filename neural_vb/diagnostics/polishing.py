@@ -27,6 +27,7 @@ MAX_PAIRS = 1_225  # correlations; all of them up to D = 50
 TAIL = 2.0  # sds
 FORGOTTEN, ENOUGH = 0.1, 32  # more than that many transitions tell nothing new where less than that correlation remains
 REMAINING = 0.5  # largest correlation with the start at which an estimate is relied upon
+NUM_EXTREME = 64  # draws among which the one with the largest influence is sought
 HEAVY = 0.2  # share of one of thousands of draws in a variance, from which on the central limit is far
 SHOWN = 1.96  # standard errors beside an estimate in a message
 LOW_ACCEPTANCE = 0.3
@@ -143,12 +144,24 @@ def compare(
     tolerance = np.array([getattr(tolerances, kind) * (size if kind == "log_p" else 1.0) for kind in kinds])
     critical = max_t(influence, seed=seed)
     # Few draws in a tail are few events, known as such; elsewhere one draw of most of the variance is a heavy tail.
-    share = np.maximum(influence.max(0) ** 2, influence.min(0) ** 2) / (
-        np.einsum("nf,nf->f", influence, influence) + 1e-30
-    )
+    largest = np.maximum(influence.max(0) ** 2, influence.min(0) ** 2)
+    share = largest / (np.einsum("nf,nf->f", influence, influence) + 1e-30)
+    share[:-1] = np.maximum(share[:-1], _share_of_one(pool, known, pairs, scatter))
     heavy = (share > HEAVY) & (kinds != "tail")
     effects = Effects(names, kinds, shift / undone, np.sqrt(variance) / undone, tolerance, critical, usable, heavy)
     return Shift(effects, remaining)
+
+
+def _share_of_one(pool: Array, known: Array, pairs: Array, scatter: Array) -> Array:
+    """[F], what the most extreme draw of the pool [N, D] adds to the variance of what the pool knows, as a share."""
+    v = pool[np.argsort(-np.abs(pool).max(1))[:NUM_EXTREME]]
+    size = v.shape[1]
+    correlation = known[2 * size : 2 * size + pairs.shape[1]]
+    first, second = v[:, pairs[0]], v[:, pairs[1]]
+    product = first * second - 0.5 * correlation * (first**2 + second**2)
+    squares = np.concatenate([v, 0.5 * (v**2 - 1.0), product, np.zeros((len(v), 2 * size))], 1) ** 2
+    largest = squares.max(0)
+    return largest / (largest + len(pool) * scatter + 1e-30)
 
 
 def values(pool: Array, pairs: Array) -> Array:
