@@ -190,7 +190,7 @@ def _real(real: Sequence[Row]) -> str:
                 "–" if error is None else f"{error:+.3f}",
                 f"{row['pareto_k']:.2f}",
                 f"{row['check_seconds']:.1f}, {row['refine_seconds']:.1f}",
-                f"{row['check_processor']:.1f}, {row['refine_processor']:.1f}",
+                f"{row.get('check_processor', np.nan):.1f}, {row.get('refine_processor', np.nan):.1f}",
             ]
         )
     cleared = [row for row in real if row["local_fit"] == "no_problem_found"]
@@ -199,8 +199,11 @@ def _real(real: Sequence[Row]) -> str:
     refined = [row for row in real if row["refined_mean"] <= 0.05 and row["refined_sd"] <= np.log(1.05)]
     quick = {
         clock: (
-            _of([row for row in real if row[f"refine_{clock}"] <= 10.0], real),
-            _of([row for row in real if row[f"check_{clock}"] <= (10.0 if row["size"] <= 10 else 30.0)], real),
+            _of([row for row in real if row.get(f"refine_{clock}", np.nan) <= 10.0], real),
+            _of(
+                [row for row in real if row.get(f"check_{clock}", np.nan) <= (10.0 if row["size"] <= 10 else 30.0)],
+                real,
+            ),
         )
         for clock in ("seconds", "processor")
     }

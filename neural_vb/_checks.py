@@ -65,7 +65,7 @@ def folder(name: str, value: Any) -> None:
         fits = False
     if not fits or isinstance(os.fspath(value), bytes):
         raise ConfigurationError(
-            expected=f"{name} as the path of a folder", got=shown(value), fix=f'pass {name}="a_folder", or leave it out'
+            expected=f"{name} as the path of a folder", got=shown(value), fix=f'pass {name}="a_folder"'
         )
 
 

@@ -162,7 +162,7 @@ def fit(
             config = replace(config, jit_compile=False)
         points, num_starts, moments, start_notes = _start(given, start, seed)
     call = _call(seed, config, asked, points, moments)
-    running = naming(tf.errors.OpError)  # such as assertions of values that only some draws break
+    running = naming(tf.errors.InvalidArgumentError)  # assertions of values that only some draws break
     with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states, running, naming_raised(given):
         bar.stage("check")
         widened: tuple[str, ...] = ()

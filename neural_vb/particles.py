@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import gaussian_mixture, mixtures, smc
+from neural_vb import bending, gaussian_mixture, mixtures, smc
 from neural_vb._types import Array
 from neural_vb.bending import Bend
 from neural_vb.compilation import Compiled, graph
@@ -67,24 +67,29 @@ class Runner:
             not np.isfinite(log_evidence)
             or usable.sum() < min(8 * len(shift), self.density.num // 2)
             or particles.beta < 1.0
-            or self._unresolved(y[usable], particles, frame)
+            or self._unresolved(y[usable], usable, particles, frame)
         ):
             log_evidence = -np.inf
         log_prob = top + particles.log_prob.numpy()[usable].astype(np.float64)
         score = particles.gradient.numpy()[usable].astype(np.float64)
         return Round(whitening, bends, particles, y[usable], log_prob, score, log_evidence)
 
-    def _unresolved(self, y: Array, particles: smc.Particles, frame: Frame) -> bool:
+    def _unresolved(self, y: Array, usable: Array, particles: smc.Particles, frame: Frame) -> bool:
         """Whether moving the particles by the last digit of the target's precision changes their log p.
 
         They then sit where log p is unbounded, as in a centred hierarchy whose scale goes to zero, and what they know
         of it is rounding.
         """
-        digit = np.finfo(self.density.target.dtype.as_numpy_dtype).eps * np.abs(y).max(0)
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], len(digit))
-        moved = self.density.values(particles.u.numpy(), frame._replace(shift=frame.shift + signs * digit))
-        change = np.abs(moved - particles.log_prob.numpy())
-        return not np.median(change) < RESOLVED
+        z = bending.forward(frame.bends, tf.constant(y))[0].numpy()
+        digit = np.finfo(self.density.target.dtype.as_numpy_dtype).eps * np.abs(z).max(0)
+        moved = np.random.default_rng(0).choice([-1.0, 1.0], len(digit)) * digit
+        if frame.bends:
+            last, *others = frame.bends
+            frame = frame._replace(bends=(last._replace(shift=last.shift + moved), *others))
+        else:
+            frame = frame._replace(shift=frame.shift + moved)
+        change = np.abs(self.density.values(particles.u.numpy(), frame) - particles.log_prob.numpy())[usable]
+        return not np.median(np.nan_to_num(change, nan=np.inf)) < RESOLVED
 
     def _start(self, frame: Frame, seed: tf.Tensor) -> smc.Start:
         size, num = self.density.target.event_size, self.density.num

@@ -22,7 +22,7 @@ import tensorflow as tf
 from neural_vb import bending, gaussian_mixture, gaussian_vi, mixtures, population
 from neural_vb._types import Array, Base, Target
 from neural_vb.bending import Bend
-from neural_vb.errors import TargetValueError
+from neural_vb.errors import ImproperDensityError, TargetValueError
 from neural_vb.mixtures import Stream
 from neural_vb.moving import Mover
 from neural_vb.optima import Laplace, cover, find_optima
@@ -144,7 +144,10 @@ def warm_start(
     if tolerance == 0.0 or found.met is not None:
         return found
     for _ in range(MAX_BENDS):
-        bent = _bent(found, current, numbers, tools, report)
+        try:
+            bent = _bent(found, current, numbers, tools, report)
+        except (TargetValueError, ImproperDensityError, np.linalg.LinAlgError):
+            break  # particles are lost in these coordinates; there are others
         if bent is None or not bent[0].numbers["bound"] > found.numbers["bound"] + tolerance:
             break
         found, current = bent
@@ -168,11 +171,8 @@ def _bent(
         if bend is None:
             return None
         report("bend")
-        try:
-            near = gaussian_mixture.moments(bend.inverse(y)[0])
-            current = settle(runner, [(near.means[0], near.scale_trils[0])], (*bends, bend))
-        except (TargetValueError, np.linalg.LinAlgError):
-            return None
+        near = gaussian_mixture.moments(bend.inverse(y)[0])
+        current = settle(runner, [(near.means[0], near.scale_trils[0])], (*bends, bend))
         y = bending.forward((bend,), tf.constant(current.y))[0].numpy()
         change = max(np.abs(current.y.mean(0)).max(), np.abs(np.log(current.y.std(0) + 1e-30)).max())
         rests = rests + 1 if change < RESTED else 0

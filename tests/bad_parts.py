@@ -84,10 +84,10 @@ KINDS: Kinds = {
             ConfigurationError, normal, "functions of (step, metrics)", "callbacks=[function]", callbacks=[lambda: None]
         ),
         "a checkpoint without a name": row(
-            ConfigurationError, normal, "path of a folder; got ''", "or leave it out", checkpoint=""
+            ConfigurationError, normal, "path of a folder; got ''", "a_folder", checkpoint=""
         ),
         "a checkpoint that no system has": row(
-            ConfigurationError, normal, "path of a folder; got 'a\\x00b'", "or leave it out", checkpoint="a\0b"
+            ConfigurationError, normal, "path of a folder; got 'a\\x00b'", "a_folder", checkpoint="a\0b"
         ),
         "a checkpoint that is no path": row(
             ConfigurationError, normal, "path of a folder; got 3", "or leave it out", checkpoint=3

@@ -8,6 +8,7 @@ import tensorflow as tf
 from densities import constant
 
 from neural_vb._types import Tensor
+from neural_vb.bending import Bend
 from neural_vb.particles import Runner, settle
 from neural_vb.targets import LogProbTarget
 from neural_vb.whitening import TracedTarget
@@ -45,3 +46,32 @@ def test_particles_whose_log_p_is_rounding_have_no_evidence() -> None:
     found = settle(runner, [(at_the_end, scale_tril), (np.zeros(10), np.eye(10))])
     assert found.log_evidence == pytest.approx(log_evidence(), abs=0.5)
     assert found.y[:, 1].min() > -10.0
+
+
+@pytest.mark.parametrize("bent", [False, True])
+@pytest.mark.parametrize(("sd", "known"), [(0.05, False), (5.0, True)])
+def test_a_gaussian_narrower_than_a_digit_has_no_evidence(bent: bool, sd: float, known: bool) -> None:
+    """Next to 10^6 single precision knows sixteenths."""
+    target = LogProbTarget(lambda z: -0.5 * tf.reduce_sum(((z - 1e6) / sd) ** 2, -1), event_shape=[2], dtype=tf.float32)
+    runner = Runner(TracedTarget(target, 1_024), top=0.0, seed=0, jit_compile=False)
+    shift, scale_tril = np.full(2, 1e6), sd * np.eye(2)
+    if bent:
+        same = Bend(shift, scale_tril, np.zeros((3, 2)), np.zeros((4, 2)), 2.0 * np.log(sd))
+        found = runner(np.zeros(2), np.eye(2), (same,))
+    else:
+        found = runner(shift, scale_tril)
+    assert (found.log_evidence > -np.inf) == known
+    if known:
+        assert found.log_evidence == pytest.approx(np.log(2.0 * np.pi * sd**2), abs=0.2)
+
+
+def test_a_particle_beside_an_edge_does_not_cost_the_others_their_evidence() -> None:
+    """A digit further log p is not a number."""
+
+    def log_prob(z: Tensor) -> Tensor:
+        return tf.where(z[:, 0] > 1.0, -z[:, 0], np.nan)
+
+    target = LogProbTarget(log_prob, event_shape=[1], dtype=tf.float32)
+    runner = Runner(TracedTarget(target, 1_024), top=0.0, seed=0, jit_compile=False)
+    found = runner(np.full(1, 2.0), np.eye(1))
+    assert found.log_evidence == pytest.approx(-1.0, abs=0.3)

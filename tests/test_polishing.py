@@ -102,6 +102,7 @@ def test_moments_that_one_draw_makes_fail_nobody() -> None:
         found = compare(pool[:4_096], after, pool[4_096:], (log_p[:, 0], log_p[:, 1]), seed=seed)
         states.append(found.effects.state)
         assert found.effects.heavy is not None and found.effects.heavy[5:10].any()
+        assert not found.effects.inside[found.effects.heavy].any()
     assert states.count("fail") <= 2  # .05 of 12: more than two in one of fifty
 
 

@@ -58,7 +58,8 @@ def first_step(event_size: int) -> Array:
 
 def kernel(u: Array, bend: Bend | None = None) -> Kernel:
     """From draws [S, D] of which none begins a chain."""
-    wide = np.asarray(u if bend is None else bend.inverse(u)[0])[:, np.newaxis]
+    wide = np.asarray(u if bend is None else bend.inverse(u)[0])
+    wide = wide[np.isfinite(wide).all(1), np.newaxis]
     tuning = wide[np.arange(NUM_TUNING) % len(wide)].astype(np.float32)
     return Kernel(tuning, polish.coordinates(wide), first_step(wide.shape[-1]), bend)
 

@@ -51,7 +51,8 @@ class Effects(NamedTuple):
     @property
     def inside(self) -> Array:
         """[F], whether the interval, unadjusted, lies wholly within the tolerance."""
-        return self.usable & (np.abs(self.estimate) + INSIDE * self.standard_error < self.tolerance)
+        surely = self.usable & (np.abs(self.estimate) + INSIDE * self.standard_error < self.tolerance)
+        return surely if self.heavy is None else surely & ~self.heavy
 
     @property
     def state(self) -> str:
