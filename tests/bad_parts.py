@@ -90,10 +90,10 @@ KINDS: Kinds = {
             ConfigurationError, normal, "path of a folder; got 'a\\x00b'", "a_folder", checkpoint="a\0b"
         ),
         "a checkpoint that is no path": row(
-            ConfigurationError, normal, "path of a folder; got 3", "or leave it out", checkpoint=3
+            ConfigurationError, normal, "path of a folder; got 3", "a_folder", checkpoint=3
         ),
         "its restarts": row(
-            ConfigurationError, normal, "path of a folder; got 3", "or leave it out", checkpoint=3, num_restarts=2
+            ConfigurationError, normal, "path of a folder; got 3", "a_folder", checkpoint=3, num_restarts=2
         ),
         "config as a dict": row(ConfigurationError, normal, "a TrainingConfig; got a dict", "pass config=", config={}),
         "the class": row(ConfigurationError, normal, "TrainingConfig", "pass config=", config=nvb.TrainingConfig),

@@ -129,5 +129,5 @@ def test_readme_commands_install_what_setup_offers() -> None:
     commands = re.findall(r"^```sh\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
     assert commands == [
         "python -m venv .venv && . .venv/bin/activate && pip install . && neural-vb demo",
-        "pip install '.[test]' && pytest",
+        "pip install '.[test]' && pytest -n 2 --dist loadfile",
     ]
