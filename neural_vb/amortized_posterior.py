@@ -16,7 +16,7 @@ from neural_vb import _checks, archives, checkpoints, polish, psis
 from neural_vb._types import Array, Critic, Parameters, RatioLoss, Sampler, Status, Tensor
 from neural_vb.avb import Parts
 from neural_vb.binding import bind
-from neural_vb.compilation import Compiled, quiet_tracing
+from neural_vb.compilation import Compiled, quiet_tracing, slices
 from neural_vb.conditional_flows import ConditionalFlow
 from neural_vb.errors import FileFormatError, ImportanceWarning
 from neural_vb.families import JointFamily
@@ -110,9 +110,8 @@ class AmortizedPosterior:
         """Draws [S, B, D] of r, resampled, at the ends of their chains; a slice of data sets at a time."""
         width = min(len(x), max(CHAINS_AT_ONCE // (num_draws + NUM_TUNING), 1))
         found, tails = [], []
-        for number, begin in enumerate(range(0, len(x), width)):
-            # The last slice is filled up: one shape, one compilation.
-            rows = tf.constant(x[np.arange(begin, begin + width) % len(x)])
+        for number, index in enumerate(slices(len(x), width)):
+            rows = tf.constant(x[index])
             key = fold_in([seed, number], Stream.POLISH)
             tuning, _ = self._resampled(rows, NUM_TUNING, fold_in([seed, number], Stream.TUNING))
             u, pareto_k = self._resampled(rows, num_draws, fold_in([seed, number], Stream.CONTRAST))

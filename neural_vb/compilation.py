@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.python.framework import ops
 
+from neural_vb._types import Array
 from neural_vb.errors import CompilationWarning, NeuralVBError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,15 @@ def graph(function: Callable[..., Any], *, jit_compile: bool = False) -> Any:
 
     # TensorFlow counts traces by code object, and would warn of the fifth posterior; a partial has none.
     return tf.function(functools.partial(traced), jit_compile=jit_compile, autograph=False)
+
+
+def slices(num: int, width: int) -> Iterator[Array]:
+    """Rows 0 to ``num`` - 1, ``width`` at a time: indices [width], the last filled up with rows from the first on.
+
+    One shape, one compilation. Of what comes out, put together, the first ``num`` count.
+    """
+    for begin in range(0, num, width):
+        yield np.arange(begin, begin + width) % num
 
 
 def _forget_bijectors(own: Any) -> None:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from neural_vb import mixtures, polish
 from neural_vb._types import Array, Tensor
-from neural_vb.compilation import Compiled
+from neural_vb.compilation import Compiled, slices
 from neural_vb.mixtures import Stream
 from neural_vb.whitening import Frame, TracedTarget
 
@@ -54,11 +54,10 @@ class Mover:
         tuning, rest = np.split(u.astype(np.float32)[:, np.newaxis], [self.num_tuning])
         start = polish.Coordinates(*(tf.constant(part, tf.float32) for part in polish.coordinates(tuning)))
         ends, log_prob = [], []
-        for first in range(0, len(rest), self.num_at_once):
-            piece = np.resize(rest[first : first + self.num_at_once], (self.num_at_once, *rest.shape[1:]))
-            key = mixtures.fold_in([self.seed, len(u) * look + first], Stream.MOVES)
+        for rows in slices(len(rest), self.num_at_once):
+            key = mixtures.fold_in([self.seed, len(u) * look + int(rows[0])], Stream.MOVES)
             found = self._runs[jit_compile](
-                tf.constant(piece), tf.constant(tuning), start, key, tf.constant(num_transitions), frame
+                tf.constant(rest[rows]), tf.constant(tuning), start, key, tf.constant(num_transitions), frame
             )
             ends.append(found.u.numpy()[:, 0].astype(np.float64))
             log_prob.append(found.log_prob.numpy()[:, 0].astype(np.float64))

@@ -22,9 +22,7 @@ NUM_TRANSITIONS = 50
 NUM_LEAPFROG = 16
 TARGET_ACCEPTANCE = 0.8
 LARGEST_JITTER = 8.0
-REACH = (
-    4.0  # sds; with lengths and jitter as below about a quarter of a Gaussian's period on average: what forgets most
-)
+REACH = 4.0  # sds; with lengths and jitter as below a quarter of a Gaussian's period on average: what forgets most
 
 Density = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
 

@@ -111,9 +111,7 @@ class TracedTarget:
 
     def __call__(self, u: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
         """u [N, D] -> log p [N], its gradient in u [N, D], float32; -inf and zero where either is not finite."""
-        log_prob, gradient = self._evaluate(u, frame)
-        usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
-        return tf.where(usable, log_prob, -np.inf), tf.where(usable[:, tf.newaxis], gradient, 0.0)
+        return only_finite(*self._evaluate(u, frame))
 
     def values(self, u: Array, frame: Frame) -> Array:
         """u [M, D] -> log p [M], NumPy float64 of float32; M is a multiple of N."""
@@ -181,9 +179,7 @@ class WhitenedTarget:
         with tf.GradientTape() as tape:
             tape.watch(u)
             log_prob = self._log_prob(u[:, tf.newaxis], x)[:, 0] if len(u.shape) == 2 else self._log_prob(u, x)
-        gradient = tape.gradient(log_prob, u)
-        usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
-        return tf.where(usable, log_prob, -np.inf), tf.where(usable[..., tf.newaxis], gradient, 0.0)
+        return only_finite(log_prob, tape.gradient(log_prob, u))
 
     def constrain(self, u: Tensor) -> Draws:
         """[..., D] -> structure of draws."""
@@ -199,6 +195,12 @@ class WhitenedTarget:
         usable = tf.reduce_all(tf.math.is_finite(score), -1, keepdims=True)
         score = tf.where(usable, score, 0.0)
         return score * tf.minimum(1.0, self.max_score / (tf.norm(score, axis=-1, keepdims=True) + 1e-30))
+
+
+def only_finite(log_prob: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """[...], [..., D] -> the same, but -inf and a zero gradient where either is not finite."""
+    usable = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), -1)
+    return tf.where(usable, log_prob, -np.inf), tf.where(usable[..., tf.newaxis], gradient, 0.0)
 
 
 def longest(score: Tensor | Array) -> float:

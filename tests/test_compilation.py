@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_vb.compilation import Compiled, quiet_tracing
+from neural_vb.compilation import Compiled, quiet_tracing, slices
 from neural_vb.errors import CompilationWarning, GradientError
 
 
@@ -97,3 +97,12 @@ def test_many_compiled_functions_from_one_line_bring_no_advice_on_retracing(capl
     finally:
         logger.removeHandler(caplog.handler)
     assert not any("retracing" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(("num", "width"), [(7, 3), (6, 3), (2, 5), (1, 1)])
+def test_slices_have_one_shape_and_begin_with_every_row_once(num: int, width: int) -> None:
+    found = list(slices(num, width))
+    assert {rows.shape for rows in found} == {(width,)}
+    together = np.concatenate(found)
+    np.testing.assert_array_equal(together[:num], np.arange(num))
+    assert len(together) < num + width and together.max() < num

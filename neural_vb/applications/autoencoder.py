@@ -21,6 +21,7 @@ from neural_vb.applications.decoders import Decoder
 from neural_vb.applications.inference import Inference
 from neural_vb.applications.vae_data import rows
 from neural_vb.applications.vae_evaluation import Evaluation, log_mean_exp
+from neural_vb.compilation import slices
 from neural_vb.history import History
 from neural_vb.optimiser import TrainingState
 
@@ -181,12 +182,9 @@ class VAE:
         anneal = Annealer(lambda z, x: self.decoder.log_prob(z, x, target), config or AISConfig())
         size = min(_checks.whole("batch_size", batch_size), len(flat))
         found = []
-        for begin in range(0, len(flat), size):
-            # The last slice is filled up: one shape, one compilation.
-            index = np.arange(begin, begin + size) % len(flat)
-            result = anneal(flat[index], mean[index], scale_tril[index], seed=seed + begin)
-            found.append(AISResult(*(part[..., : len(flat) - begin] for part in result)))
-        return AISResult(*(np.concatenate(parts, -1) for parts in zip(*found, strict=True)))
+        for index in slices(len(flat), size):
+            found.append(anneal(flat[index], mean[index], scale_tril[index], seed=seed + int(index[0])))
+        return AISResult(*(np.concatenate(parts, -1)[..., : len(flat)] for parts in zip(*found, strict=True)))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write it to a folder ``path``, whole or not at all; :func:`load_vae` reads it, and :func:`fit_vae` goes on.

@@ -12,8 +12,8 @@ import tensorflow as tf
 from neural_vb import polish
 from neural_vb._types import Array, Tensor
 from neural_vb.bending import Bend
-from neural_vb.compilation import Compiled
-from neural_vb.whitening import WhitenedTarget
+from neural_vb.compilation import Compiled, slices
+from neural_vb.whitening import WhitenedTarget, only_finite
 
 WIDTH = 2_048  # chains of one compiled call
 NUM_TUNING = 128  # more of them, from other draws, that set the step size
@@ -103,16 +103,15 @@ class Chains:
         start = polish.Coordinates(*(tf.constant(part, tf.float32) for part in kernel.coordinates))
         bend = None if kernel.bend is None else Bend(*(tf.constant(part, tf.float32) for part in kernel.bend))
         pieces, rates, step_size = [], [], tf.constant(kernel.step_size, tf.float32)
-        for number, begin in enumerate(range(0, len(y), WIDTH)):
-            rows = np.arange(begin, begin + WIDTH) % len(y)  # the last is filled up: one shape, one compilation
+        for number, rows in enumerate(slices(len(y), WIDTH)):
             key = np.random.SeedSequence([*np.atleast_1d(seed), number]).generate_state(2).view(np.int32)
             piece = tf.constant(y[rows, np.newaxis], tf.float32)
             fixed = tf.constant(kernel.tuning), start, bend, tf.constant(key), tf.constant(num_transitions)
             found = run(piece, *fixed, step_size)
-            num, step_size = min(WIDTH, len(y) - begin), found.step_size
-            pieces.append([part.numpy()[:num, 0] for part in (found.u, found.log_prob, found.score)])
+            step_size = found.step_size
+            pieces.append([part.numpy()[:, 0] for part in (found.u, found.log_prob, found.score)])
             rates.append(float(found.acceptance[0]))
-        ends, log_prob, score = (np.concatenate(part) for part in zip(*pieces, strict=True))
+        ends, log_prob, score = (np.concatenate(part)[: len(y)] for part in zip(*pieces, strict=True))
         return polish.Polished(ends, log_prob, score, np.mean(rates), step_size.numpy())
 
     @cached_property
@@ -127,8 +126,8 @@ class Chains:
                 u, log_det = bend.forward(y)
             log_prob, score = self.target.value_and_gradient(u)
             gradient = tape.gradient((u, log_det), y, output_gradients=(score, tf.ones_like(log_det)))
-            usable = tf.math.is_finite(log_det) & tf.reduce_all(tf.math.is_finite(gradient), -1)
-            return tf.where(usable, log_prob + log_det, -np.inf), tf.where(usable[..., tf.newaxis], gradient, 0.0)
+            log_det, gradient = only_finite(log_det, gradient)
+            return log_prob + log_det, gradient
 
         return self._compiled(density)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from neural_vb import _checks
 from neural_vb._types import Array, Parameters, Status, Tensor
 from neural_vb.avb import contrast_density, critic_logits
-from neural_vb.compilation import Compiled
+from neural_vb.compilation import Compiled, slices
 from neural_vb.diagnostics import critic_checks, kernels
 from neural_vb.diagnostics.calibration import Calibration
 from neural_vb.diagnostics.chains import Chains, kernel
@@ -236,11 +236,10 @@ class Examiner:
 
     def _judge_all(self, u: Array) -> tuple[Array, Array]:
         pieces = []
-        for begin in range(0, len(u), SLICE):
-            rows = np.arange(begin, begin + SLICE) % len(u)  # the last is filled up: traced once
+        for rows in slices(len(u), SLICE):
             found = self._judge(self.evaluation.parameters, tf.constant(u[rows], tf.float32))
-            pieces.append([part.numpy()[: len(u) - begin].astype(np.float64) for part in found])
-        log_r, logits = (np.concatenate(part) for part in zip(*pieces, strict=True))
+            pieces.append([part.numpy().astype(np.float64) for part in found])
+        log_r, logits = (np.concatenate(part)[: len(u)] for part in zip(*pieces, strict=True))
         return log_r, logits
 
     @cached_property
