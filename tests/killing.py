@@ -5,7 +5,6 @@ A parent that never touches TensorFlow's runtime forks children, so that none of
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,10 +26,21 @@ from faults import CALLS
 from test_hostile_files import small_posterior
 
 import neural_vb as nvb
-from neural_vb import archives, checkpoints
+from neural_vb import archives, checkpoints, resuming
 from neural_vb.networks import MLP
 
 CONFIG = nvb.TrainingConfig(max_steps=60, min_steps=0, decay_steps=20, window=4, batch_size=16, jit_compile=False)
+WITHIN, SAVED = RawValue("b"), RawValue("q")  # shared with the children, so that they outlive them
+WRITE = archives.write
+
+
+def marked_write(*arguments: Any, **keywords: Any) -> None:
+    """``archives.write``; a child that is killed within leaves the mark."""
+    WITHIN.value = 1
+    try:
+        WRITE(*arguments, **keywords)
+    finally:
+        WITHIN.value = 0
 
 
 def banana(z: tf.Tensor) -> tf.Tensor:
@@ -109,6 +120,18 @@ def die_in_save(at: int) -> None:
     archives.write = saving  # the child's own copy of the module
 
 
+def newest(folder: Path) -> int:
+    """The step of the newest state; -1 where there is none, -2 where one that is kept cannot be read."""
+    paths = sorted(folder.glob(f"{resuming.NAME}*"))
+    for path in paths[-resuming.KEPT :]:  # older ones may be half removed
+        try:
+            archives.read(path, resuming.KIND, {}, dict)
+        except nvb.NeuralVBError as error:
+            print(error, file=sys.stderr)
+            return -2
+    return int(paths[-1].name.removeprefix(resuming.NAME)) if paths else -1
+
+
 def fits(root: Path, kills: int, rng: np.random.Generator) -> dict[str, int]:
     """Fits killed at random moments and at random calls inside of saves, each until it ends."""
     reference, result = root / "reference", root / "result"
@@ -133,42 +156,47 @@ def fits(root: Path, kills: int, rng: np.random.Generator) -> dict[str, int]:
             last = found["kills"] >= kills
             if last:
                 inside, at = False, 0
+            WITHIN.value = 0
             process = child(partial(work, folder, at if inside else None))
             ended = not killed(process, None if inside or last else after)
-            with contextlib.suppress(FileNotFoundError):
-                steps = [int(name[11:]) for name in os.listdir(folder) if name.startswith("checkpoint-")]
-                found["lost"] += max(steps, default=-1) < best
-                best = max(steps, default=best)
+            step = newest(folder)
+            found["lost"] += step < best
+            best = max(step, best)
             if ended:
                 break
             found["kills"] += 1
-            found["inside a save"] += inside
+            found["inside a save"] += WITHIN.value
         found["identical"] += result.read_text() == reference.read_text()
         print(found, file=sys.stderr, flush=True)
     return found
 
 
 def saves(root: Path, kills: int, rng: np.random.Generator) -> dict[str, int]:
-    """A process that saves two posteriors over each other, killed at random moments."""
-    folder, ready = root / "posterior", root / "ready"
-    found = {"kills": 0, "whole": 0, "lost": 0}
-    for _ in range(kills):
-        ready.unlink(missing_ok=True)
+    """A process that saves two posteriors over each other, killed at random moments, and at random ones of a save."""
+    folder = root / "posterior"
+    found = {"kills": 0, "inside a save": 0, "whole": 0, "lost": 0}
 
-        def work() -> None:
-            posterior = small_posterior()
-            for number in range(10**6):
-                replace(posterior, seed=number, versions={"number": str(number)}).save(folder, overwrite=True)
-                ready.touch()
+    def work() -> None:
+        posterior = small_posterior()
+        for number in range(1, 10**6):
+            replace(posterior, seed=number, versions={"number": str(number)}).save(folder, overwrite=True)
+            SAVED.value = number
 
+    for kill in range(kills):
+        WITHIN.value = SAVED.value = 0
         process = child(work)
-        while not ready.exists():
+        while not SAVED.value:
             time.sleep(0.002)
-        assert killed(process, rng.uniform(0.0, 0.05))
+        time.sleep(rng.uniform(0.0, 0.05))
+        while kill % 2 and not WITHIN.value:
+            time.sleep(rng.uniform(0.0, 0.05))
+        assert killed(process, 0.0)
         found["kills"] += 1
+        found["inside a save"] += WITHIN.value
         try:
             content = archives.read(folder, "posterior", checkpoints.PARTS, dict)
-            found["whole" if content["seed"] == int(content["versions"]["number"]) else "lost"] += 1
+            whole = SAVED.value <= content["seed"] == int(content["versions"]["number"])
+            found["whole" if whole else "lost"] += 1
         except nvb.NeuralVBError:
             found["lost"] += 1
     found["names left over"] = len(os.listdir(folder))
@@ -178,6 +206,7 @@ def saves(root: Path, kills: int, rng: np.random.Generator) -> dict[str, int]:
 def main() -> None:
     kills, seed = int(sys.argv[1]), int(sys.argv[2])
     rng = np.random.default_rng(seed)
+    archives.write = marked_write
     with tempfile.TemporaryDirectory() as name:
         of_saves = saves(Path(name), kills // 3, rng)
         of_fits = fits(Path(name), kills - kills // 3, rng)
