@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -78,6 +79,8 @@ def child(work: Callable[[], Any]) -> int:
     try:
         work()
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 
@@ -185,10 +188,11 @@ def saves(root: Path, kills: int, rng: np.random.Generator) -> dict[str, int]:
     for kill in range(kills):
         WITHIN.value = SAVED.value = 0
         process = child(work)
-        while not SAVED.value:
+        end = time.monotonic() + 60.0  # one that has failed saves no more
+        while not SAVED.value and time.monotonic() < end:
             time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.05))
-        while kill % 2 and not WITHIN.value:
+        while kill % 2 and not WITHIN.value and time.monotonic() < end:
             time.sleep(rng.uniform(0.0, 0.05))
         assert killed(process, 0.0)
         found["kills"] += 1
