@@ -1,4 +1,4 @@
-"""The variational autoencoder: probabilistic PCA in closed form, the four pixels, bad input, and its face."""
+"""The variational autoencoder: how it is fitted, goes on, is saved and what it says."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 import tensorflow as tf
+from small_vae import BRIEF, IMAGES, PIXELS, SMALL, small_vae
 
-from neural_vb.applications import vae_plots
-from neural_vb.applications.ais import AISConfig
-from neural_vb.applications.decoders import Bernoulli, Normal
+from neural_vb.applications.decoders import Normal
 from neural_vb.applications.encoders import GaussianEncoder, ResidualSampler
 from neural_vb.applications.inference import (
     Inference,
@@ -24,120 +22,14 @@ from neural_vb.applications.inference import (
     gaussian,
     iaf,
 )
-from neural_vb.applications.vae import VAE, VAE_CONFIG, fit_vae, load_vae
-from neural_vb.applications.vae_data import rows, source
-from neural_vb.errors import ConfigurationError, DataError, FileFormatError, StartError, UnsupportedError
+from neural_vb.applications.vae import VAE, fit_vae, load_vae
+from neural_vb.errors import ConfigurationError, FileFormatError, StartError
 from neural_vb.networks import MLP
-from neural_vb.training import TrainingConfig
-
-BRIEF = TrainingConfig(
-    max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=32, ramp_steps=0, plateau_windows=50,
-    jit_compile=False, easy_divergence=0.0,
-)  # fmt: skip
-SMALL = {"decoder": MLP((8,)), "config": BRIEF, "progress": False}
-IMAGES = (np.random.RandomState(0).rand(50, 3, 2) < 0.3).astype(np.uint8)
-PIXELS = np.eye(4, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
 def small() -> VAE:
-    return fit_vae(IMAGES, latent_size=2, inference=avb_adaptive(), validation=IMAGES[:9], seed=3, **SMALL)
-
-
-@pytest.fixture(scope="module")
-def linear() -> tuple[VAE, np.ndarray]:
-    """A linear-Gaussian autoencoder on data with three strong directions, and the data [2000, 6]."""
-    rng = np.random.RandomState(1)
-    x = rng.randn(2_000, 3) @ rng.randn(3, 6) + 0.5 * rng.randn(2_000, 6) + rng.randn(6)
-    vae = fit_vae(
-        x,
-        latent_size=3,
-        decoder=MLP(()),
-        likelihood=Normal(),
-        inference=gaussian(GaussianEncoder(MLP((), output_scale=0.1))),
-        config=TrainingConfig(
-            max_steps=2_500, min_steps=2_500, decay_steps=1_500, sampler_rate=5e-3, target_rate=5e-3, ramp_steps=0,
-            easy_divergence=0.0,
-        ),
-        progress=False,
-    )  # fmt: skip
-    return vae, x
-
-
-def exact_log_likelihood(vae: VAE, x: np.ndarray) -> np.ndarray:
-    """log N(x; b, W W^T + s^2 I) of a linear decoder."""
-    target = vae.parameters["target"]
-    layer, scale = target["network"][0], np.exp(target["likelihood"]["log_scale"])
-    covariance = layer["kernel"].T.astype(np.float64) @ layer["kernel"] + scale**2 * np.eye(x.shape[1])
-    return scipy.stats.multivariate_normal(layer["bias"], covariance).logpdf(x)
-
-
-def pca_log_likelihood(x: np.ndarray, size: int) -> float:
-    """The largest mean log-likelihood of probabilistic PCA (Tipping & Bishop 1999, equation 8)."""
-    values = np.sort(np.linalg.eigvalsh(np.cov(x.T, bias=True)))[::-1]
-    noise, num = values[size:].mean(), x.shape[1]
-    log_det = np.log(values[:size]).sum() + (num - size) * np.log(noise)
-    return float(-0.5 * (num * np.log(2 * np.pi) + log_det + num))
-
-
-def test_a_linear_autoencoder_reaches_probabilistic_pca(linear: tuple[VAE, np.ndarray]) -> None:
-    """ELBO <= log-likelihood <= its maximum; all three meet, as PCA's axes have a diagonal posterior."""
-    vae, x = linear
-    best = pca_log_likelihood(x, 3)
-    reached = exact_log_likelihood(vae, x).mean()
-    elbo = vae.elbo(x, num_draws=64)
-    error = elbo.std() / np.sqrt(len(x) * 64)  # wider than the Monte Carlo error, which has no part between data
-    assert best - 0.02 < reached <= best + 1e-4
-    assert reached - 0.03 < elbo.mean() < reached + 4.5 * error
-
-
-def test_bounds_meet_the_exact_log_likelihood(linear: tuple[VAE, np.ndarray]) -> None:
-    vae, x = linear
-    exact = exact_log_likelihood(vae, x[:10])
-    config = AISConfig(num_temperatures=100, num_chains=32, jit_compile=False)
-    found = vae.ais_log_likelihood(x[:10], config=config, batch_size=4, num_draws=2_000)
-    np.testing.assert_allclose(found.log_likelihood, exact, atol=0.05)
-    np.testing.assert_allclose(vae.iwae_bound(x[:10], 4_000), exact, atol=0.05)
-    assert found.log_weights.shape == (32, 10)
-
-
-@pytest.mark.parametrize("make", [avb_prior, avb_adaptive, avb_flow])
-def test_the_bound_does_not_trust_a_critic(make: Any) -> None:
-    """An untrained critic leaves the ELBO estimate anywhere; importance weights on tractable draws have mean p(x)."""
-    x = np.random.RandomState(2).randn(5, 6)
-    options = {**SMALL, "decoder": MLP(())}
-    vae = fit_vae(x, latent_size=2, likelihood=Normal(2.0), inference=make(), **options)
-    layer = vae.parameters["target"]["network"][0]
-    covariance = layer["kernel"].T @ layer["kernel"] + 4.0 * np.eye(6)
-    exact = scipy.stats.multivariate_normal(layer["bias"], covariance).logpdf(x)
-    bound = vae.iwae_bound(x, 8_000)
-    assert (bound < exact + 0.1).all()
-    if make is not avb_prior:  # there the untrained q, and with it the proposal, is narrower than the posterior
-        assert (bound > exact - 0.1).all()
-
-
-def true_elbo(vae: VAE, x: np.ndarray, num: int = 200_000) -> float:
-    """E_q[log p(x, z)] + H[q], the entropy from histograms of draws: the critic has no say."""
-    z = vae.encode(x).sample(num, seed=9)
-    edges = np.linspace(-8.0, 8.0, 321)
-    entropy = 0.0
-    for b in range(len(x)):
-        share = np.histogram2d(*z[:, b].T, [edges, edges])[0] / num
-        share = share[share > 0]
-        entropy += -(share * np.log(share)).sum() + 2.0 * np.log(edges[1] - edges[0]) + len(share) / (2.0 * num)
-    log_joint = vae.decoder.log_prob(tf.constant(z[:20_000]), tf.constant(x), vae.parameters["target"])
-    return float(np.mean(log_joint)) + entropy / len(x)
-
-
-def test_four_pixels_want_more_than_a_gaussian() -> None:
-    """Four posteriors tile the prior: -log 4 = -1.386 at best; a Gaussian encoder's ELBO stays near -1.70."""
-    brief = dataclasses.replace(VAE_CONFIG, max_steps=2_400, min_steps=2_400, decay_steps=1_200)
-    options = {"latent_size": 2, "config": brief, "progress": False}
-    plain = fit_vae(PIXELS, inference=gaussian(), **options)
-    assert -1.80 < true_elbo(plain, PIXELS) < -1.62
-    assert abs(plain.elbo(PIXELS, num_draws=4_000).mean() - true_elbo(plain, PIXELS)) < 0.03
-    adversarial = fit_vae(PIXELS, inference=avb_flow(), **options)
-    assert true_elbo(plain, PIXELS) + 0.1 < true_elbo(adversarial, PIXELS) < -np.log(4.0) + 0.01
+    return small_vae()
 
 
 @pytest.mark.parametrize("inference", [iaf(), avb_flow()], ids=["iaf", "avb_flow"])
@@ -314,81 +206,6 @@ def test_it_says_what_it_is(small: VAE) -> None:
     assert lines[5] == f"Held-out ELBO of the last window: {small.validation_elbo[-1]:.3f} nats"
 
 
-def test_an_array_is_streamed_in_whole_passes() -> None:
-    x = np.arange(10, dtype=np.float32)[:, np.newaxis]
-    data = source(x, Normal(), batch_size=4, seed=0)
-    batches = data.stream(0, 5).numpy()
-    assert data.shape == (1,) and batches.shape == (5, 4, 1)
-    np.testing.assert_array_equal(np.bincount(batches.astype(int).ravel()), 2)
-    np.testing.assert_array_equal(batches, data.stream(0, 5))
-    assert (batches != data.stream(5, 5).numpy()).any()
-
-
-def test_a_dataset_is_streamed_in_its_order_and_checked() -> None:
-    x = np.arange(12, dtype=np.float32).reshape(6, 2)
-    data = source(tf.data.Dataset.from_tensor_slices(x), Normal(), batch_size=2, seed=0)
-    np.testing.assert_array_equal(data.stream(0, 2).numpy().reshape(4, 2), x[:4])
-    np.testing.assert_array_equal(data.stream(2, 2).numpy().reshape(4, 2), x[[4, 5, 0, 1]])
-    late = tf.data.Dataset.from_tensor_slices(np.where(np.arange(600)[:, None] < 400, 0.5, np.nan))
-    with pytest.raises(DataError, match="the data set's next elements finite; got NaN or infinite numbers in 200 of"):
-        source(late, Bernoulli(), batch_size=600, seed=0).stream(0, 1)
-    vae = fit_vae(tf.data.Dataset.from_tensor_slices(IMAGES), latent_size=2, inference=gaussian(), **SMALL)
-    assert vae.data_shape == (3, 2)
-
-
-BAD: dict[str, tuple[Any, str]] = {
-    "a vector": (
-        np.zeros(5),
-        "Expected x of shape [N, ...]; got shape [5]. Fix: add an axis for the features, x[:, None]",
-    ),
-    "no rows": (
-        np.zeros((0, 3)),
-        "Expected x with data; got shape [0, 3]. Fix: pass at least one row and one feature",
-    ),
-    "no features": (
-        np.zeros((3, 0)),
-        "Expected x with data; got shape [3, 0]. Fix: pass at least one row and one feature",
-    ),
-    "text": (
-        np.array([["a", "b"]]),
-        "Expected x as an array of numbers; got dtype <U1. Fix: convert it to float32 or uint8",
-    ),
-    "NaN": (
-        np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]]),
-        "Expected x finite; got NaN or infinite numbers in 2 of 3 rows, the first of them row 1. "
-        "Fix: drop or impute these rows",
-    ),
-    "bytes": (
-        np.array([[0, 255]], np.uint8),
-        "Expected data in [0, 1] for a Bernoulli likelihood; got values from 0 to 255. "
-        "Fix: scale or binarise the data, or pass likelihood=Normal()",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_data_are_named_before_training(name: str) -> None:
-    x, message = BAD[name]
-    with pytest.raises(DataError) as caught:
-        fit_vae(x, latent_size=2, progress=False)
-    assert str(caught.value) == message
-
-
-def test_other_bad_data_are_named(small: VAE) -> None:
-    with pytest.raises(DataError, match=r"Expected x as an array \[N, \.\.\.\]"):
-        rows([[1.0], [1.0, 2.0]], Normal())
-    with pytest.raises(DataError) as caught:
-        small.encode(np.zeros((4, 2, 3)))
-    assert str(caught.value) == "Expected x of shape [N, 3, 2]; got shape [4, 2, 3]. Fix: reshape it"
-    with pytest.raises(DataError, match=r"Expected validation of shape \[N, 3, 2\]"):
-        fit_vae(IMAGES, latent_size=2, validation=IMAGES[:, :2], progress=False)
-    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, np.zeros(50)))
-    with pytest.raises(DataError, match="Expected a data set of single tensors"):
-        fit_vae(pairs, latent_size=2, progress=False)
-    with pytest.raises(DataError, match="Expected a data set with elements; got none"):
-        fit_vae(tf.data.Dataset.from_tensor_slices(IMAGES).take(0), latent_size=2, progress=False)
-
-
 def test_bad_options_are_named(small: VAE) -> None:
     with pytest.raises(ConfigurationError, match="latent_size as a whole number from 1 to"):
         fit_vae(IMAGES, latent_size=0)
@@ -398,27 +215,3 @@ def test_bad_options_are_named(small: VAE) -> None:
         fit_vae(IMAGES, latent_size=2, seed=-1)
     with pytest.raises(ConfigurationError, match="num_draws as a whole number from 1 to"):
         small.iwae_bound(IMAGES, 0)
-
-
-def test_figures_show_what_they_are_given(small: VAE) -> None:
-    figure = vae_plots.plot_samples(small, 2, 3)
-    assert figure.axes[0].images[0].get_array().shape == (2 * 3 + 1, 3 * 2 + 2)
-    figure = vae_plots.plot_reconstructions(small, IMAGES[:5], num_draws=2)
-    shown = figure.axes[0].images[0].get_array()
-    np.testing.assert_array_equal(shown[:3, :2], IMAGES[0])
-    assert shown.shape == (3 * 3 + 2, 5 * 2 + 4)
-    figure = vae_plots.plot_interpolations(small, IMAGES[:2], IMAGES[2:4], num_points=4)
-    assert figure.axes[0].images[0].get_array().shape == (2 * 3 + 1, 4 * 2 + 3)
-    axis = vae_plots.plot_latent_space(small, IMAGES, IMAGES[:, 0, 0], num_draws=2).axes[0]
-    assert sum(len(points.get_offsets()) for points in axis.collections) == 100
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["0", "1"]
-
-
-def test_figures_that_cannot_be_drawn_are_named(small: VAE) -> None:
-    with pytest.raises(DataError, match=r"Expected an image_shape for data of shape \[3, 2\]; got \[5, 5\]"):
-        vae_plots.plot_samples(small, image_shape=(5, 5))
-    with pytest.raises(DataError, match=r"Expected labels of shape \[50\]; got shape \[3\]"):
-        vae_plots.plot_latent_space(small, IMAGES, [0, 1, 2])
-    deep = fit_vae(IMAGES, latent_size=3, inference=gaussian(), **SMALL)
-    with pytest.raises(UnsupportedError, match="Expected two latent dimensions; got 3"):
-        vae_plots.plot_latent_space(deep, IMAGES)
