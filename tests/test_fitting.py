@@ -1,201 +1,26 @@
-"""``fit`` from end to end with short training: starts, kinds of targets, silence, and an error for every bad input."""
+"""``fit`` from end to end with short training: kinds of targets, what it says and repeats, silence, and errors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from quick_fits import TINY, OneWay, check_normal, normal, quick
 
 import neural_vb as nvb
-from neural_vb.errors import (
-    ConfigurationError,
-    EventShapeError,
-    StartError,
-    TargetValueError,
-    UnsupportedError,
-)
-from neural_vb.networks import MLP
+from neural_vb.errors import TargetValueError, UnsupportedError
 
-tfb, tfd = tfp.bijectors, tfp.distributions
-
-TINY = nvb.TrainingConfig(max_steps=20, min_steps=0, decay_steps=20, window=20, batch_size=32, jit_compile=False)
-NETWORK = MLP((8,), output_scale=0.01)
-
-
-def quick(target: Any, data: Any = None, **options: Any) -> nvb.Posterior:
-    """A fit with the smallest parts, which stays about where the warm start put it."""
-    parts = {
-        "sampler": nvb.samplers.ResidualSampler(NETWORK),
-        "critic": nvb.critics.MLPCritic(NETWORK),
-        "contrast": nvb.contrasts.MomentMatched(),
-    }
-    if isinstance(options.get("start"), nvb.Posterior):
-        parts = {}
-    return nvb.fit(target, data, **({"config": TINY, "progress": False} | parts | options))
-
-
-def normal(z: tf.Tensor) -> tf.Tensor:
-    """N((1, -1), diag(.5, 2)^2)."""
-    return -0.5 * tf.reduce_sum(((z - [1.0, -1.0]) / [0.5, 2.0]) ** 2, -1)
-
-
-def check_normal(draws: np.ndarray) -> None:
-    np.testing.assert_allclose((draws.mean(0) - [1.0, -1.0]) / [0.5, 2.0], 0.0, atol=0.15)
-    np.testing.assert_allclose(draws.std(0) / [0.5, 2.0], 1.0, atol=0.15)
-
-
-# Starts.
-
-
-def test_a_point_may_be_the_mode_itself() -> None:
-    posterior = quick(normal, event_shape=[2], start=[1.0, -1.0])
-    check_normal(posterior.sample(4_000))
-    assert posterior.history.warm_start["optima"] == 1.0
-
-
-def test_a_point_decides_where_the_log_density_is_looked_at() -> None:
-    def walled(z: tf.Tensor) -> tf.Tensor:  # finite only within 3 of (50, 50), far from the origin
-        return tf.where(tf.norm(z - 50.0, axis=-1) < 3.0, -8.0 * tf.reduce_sum((z - 50.0) ** 2, -1), -np.inf)
-
-    with pytest.raises(TargetValueError, match=r"or pass start=\.\.\. at a point where log p is finite"):
-        quick(walled, event_shape=[2])
-    posterior = quick(walled, event_shape=[2], start=[50.1, 50.0])
-    again = quick(walled, event_shape=[2], start=posterior)
-    for draws in (posterior.sample(1_000), again.sample(1_000)):
-        np.testing.assert_allclose(draws.mean(0), 50.0, atol=0.05)
-        np.testing.assert_allclose(draws.std(0), 0.25, rtol=0.15)
-
-
-def test_draws_give_the_scales() -> None:
-    draws = np.random.default_rng(0).standard_normal((200, 2)) * [0.6, 1.5] + [0.8, -1.2]
-    posterior = quick(normal, event_shape=[2], start=draws.astype(np.float32))
-    check_normal(posterior.sample(4_000))
-    assert posterior.history.warm_start["optima"] == 0.0
-
-
-def test_named_points_and_draws_are_on_the_constrained_scale(named_arguments: dict, named_posterior: Any) -> None:
-    point = quick(**named_arguments, start={"mu": 1.0, "tau": 1.5})
-    draws = quick(**named_arguments, start=named_posterior.sample(100))  # its derived quantities are no hindrance
-    for posterior in (point, draws):
-        tau = posterior.sample(4_000)["tau"]
-        assert abs(tau.mean() - 1.5) < 0.15
-
-
-def test_an_earlier_posterior_is_trained_on_and_takes_new_data() -> None:
-    def about(centre: float) -> Callable:
-        return lambda z: -0.5 * tf.reduce_sum((z - centre) ** 2, -1)
-
-    first = quick(about(0.0), event_shape=[2])
-    unmoved = quick(about(0.0), event_shape=[2], start=first, callbacks=[lambda step, metrics: True])
-    assert unmoved.parts == first.parts
-    np.testing.assert_allclose(unmoved.sample(50), first.sample(50), atol=0.1)
-    assert unmoved.history.warm_start == first.history.warm_start
-    moved = replace(TINY, max_steps=500, decay_steps=100, window=100, sampler_rate=3e-3, critic_rate=3e-3)
-    second = quick(about(0.7), event_shape=[2], start=first, config=moved)
-    np.testing.assert_allclose(second.sample(4_000).mean(0), 0.7, atol=0.15)
-
-
-def test_what_is_raised_while_the_training_step_is_traced_is_named() -> None:
-    def breaks(z: tf.Tensor) -> tf.Tensor:
-        return 1 / 0 if z.shape[0] == TINY.batch_size else normal(z)
-
-    with pytest.raises(TargetValueError, match="got ZeroDivisionError"):
-        quick(breaks, event_shape=[2])
-
-
-def test_an_assertion_that_only_some_draws_break_is_named() -> None:
-    def breaks(z: tf.Tensor) -> tf.Tensor:
-        count = tf.reduce_sum(tf.cast(tf.abs(z) < np.inf, tf.int32))
-        with tf.control_dependencies([tf.debugging.assert_less(count, 1_000, message="too many of them")]):
-            return normal(z)
-
-    with pytest.raises(TargetValueError, match=r"got InvalidArgumentError: .*too many of them"):
-        quick(breaks, event_shape=[2])
+tfd = tfp.distributions
 
 
 @pytest.fixture(scope="module")
 def quick_posterior() -> nvb.Posterior:
     return quick(normal, event_shape=[2])
-
-
-class OneWay:
-    """A target without `unconstrain`."""
-
-    event_size = 2
-    dtype = tf.float32
-
-    def log_prob(self, z: tf.Tensor, x: tf.Tensor | None = None) -> tf.Tensor:
-        return -0.5 * tf.reduce_sum(z**2, -1)
-
-    def constrain(self, z: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"length": tf.norm(z, axis=-1)}
-
-
-@pytest.mark.parametrize(
-    ("start", "options", "kind", "message"),
-    [
-        ([0.0, 0.0, 0.0], {}, EventShapeError, r"got .*\[3\]"),
-        (
-            np.zeros([3, 2]),
-            {},
-            StartError,
-            r"at least 6 draws of 2 dimensions; got unconstrained shape \[3, 2\]\. Fix: pass",
-        ),
-        (np.zeros([4, 5, 2]), {}, StartError, r"got unconstrained shape \[4, 5, 2\]"),
-        (
-            [np.nan, 0.0],
-            {},
-            StartError,
-            "Expected a start inside the support; got 1 non-finite unconstrained coordinates",
-        ),
-        ([-1.0, 2.0], {"bijector": tfb.Exp()}, StartError, "Fix: move it off the boundary of its support"),
-    ],
-)
-def test_a_bad_start_is_named(start: Any, options: dict, kind: type, message: str) -> None:
-    with pytest.raises(kind, match=message):
-        quick(lambda z: normal(z), event_shape=[2], start=start, **options)
-
-
-def test_a_joint_without_data_is_fitted_with_a_note() -> None:
-    joint = tfp.distributions.JointDistributionNamedAutoBatched({"a": tfp.distributions.Normal(1.0, 2.0)})
-    assert "no data= was given" in str(quick(joint, start={"a": 1.0}))
-
-
-def test_draws_on_the_boundary_are_left_out_of_a_start() -> None:
-    rng = np.random.default_rng(0)
-    draws = rng.exponential(size=(100, 2))
-    draws[:3, 0] = 0.0
-    posterior = quick(
-        lambda x: -tf.reduce_sum(x, -1), event_shape=[2], bijector=tfp.bijectors.Exp(), start=draws.astype("float32")
-    )
-    np.testing.assert_allclose(posterior.whitened.whitening.shift, [-0.577, -0.577], atol=0.3)  # E log x = -Euler
-    assert posterior.history.warm_start["optima"] == 0.0
-
-
-def test_an_earlier_posterior_must_fit(quick_posterior: nvb.Posterior) -> None:
-    with pytest.raises(
-        StartError, match=r"an earlier posterior of 3 unconstrained dimensions; got one of 2\. Fix: pass a"
-    ):
-        quick(lambda z: -tf.reduce_sum(z**2, -1), event_shape=[3], start=quick_posterior)
-    message = (
-        r"no `critic` with an earlier posterior as start, .*got critic=MLPCritic\(\.\.\.\)\. Fix: leave `critic` out"
-    )
-    with pytest.raises(ConfigurationError, match=message):
-        quick(normal, event_shape=[2], start=quick_posterior, critic=nvb.critics.MLPCritic())
-
-
-def test_a_start_needs_an_inverse() -> None:
-    with pytest.raises(
-        UnsupportedError, match=r"with `unconstrain` to take start=; got OneWay\. Fix: leave start= out"
-    ):
-        quick(OneWay(), start=[0.0, 0.0])
 
 
 # Kinds of targets.
@@ -364,48 +189,24 @@ def test_notes_of_the_examination_are_kept() -> None:
     assert f"Note: {note}" in str(posterior)
 
 
-def correlated(z: tf.Tensor) -> tf.Tensor:
-    """N((1, -2), [[1, .9], [.9, 1]]) times e^3."""
-    x, y = z[:, 0] - 1.0, z[:, 1] + 2.0
-    return 3.0 - 0.5 * (x**2 - 1.8 * x * y + y**2) / 0.19 - 0.5 * np.log(0.19) - np.log(2.0 * np.pi)
+def test_a_joint_without_data_is_fitted_with_a_note() -> None:
+    joint = tfp.distributions.JointDistributionNamedAutoBatched({"a": tfp.distributions.Normal(1.0, 2.0)})
+    assert "no data= was given" in str(quick(joint, start={"a": 1.0}))
 
 
-@pytest.fixture(scope="module")
-def met() -> nvb.Posterior:
-    return nvb.fit(correlated, event_shape=[2], seed=0, progress=False)
+def test_what_is_raised_while_the_training_step_is_traced_is_named() -> None:
+    def breaks(z: tf.Tensor) -> tf.Tensor:
+        return 1 / 0 if z.shape[0] == TINY.batch_size else normal(z)
+
+    with pytest.raises(TargetValueError, match="got ZeroDivisionError"):
+        quick(breaks, event_shape=[2])
 
 
-def test_a_gaussian_is_met_by_the_warm_start(met: nvb.Posterior) -> None:
-    assert met.status.reason == "met" and "no steps were needed" in str(met)
-    assert met.history.step.tolist() == [0] and met.history.warm_start["divergence"] < 1e-3
-    draws = met.sample(50_000, seed=1)
-    error = 4.5 / np.sqrt(len(draws))
-    np.testing.assert_allclose(draws.mean(0), [1.0, -2.0], atol=error)
-    np.testing.assert_allclose(draws.std(0), 1.0, atol=error)
-    assert abs(np.corrcoef(draws.T)[0, 1] - 0.9) < error
-    assert abs(met.elbo.value - 3.0) < 0.01
-    z = draws[:1_000]
-    np.testing.assert_allclose(met.log_prob_estimate(z), met.log_prob(z) - 3.0, atol=0.02)
+def test_an_assertion_that_only_some_draws_break_is_named() -> None:
+    def breaks(z: tf.Tensor) -> tf.Tensor:
+        count = tf.reduce_sum(tf.cast(tf.abs(z) < np.inf, tf.int32))
+        with tf.control_dependencies([tf.debugging.assert_less(count, 1_000, message="too many of them")]):
+            return normal(z)
 
-
-def test_one_dimension_is_met_too() -> None:
-    found = nvb.fit(lambda z: -0.5 * ((z[:, 0] - 3.0) / 0.1) ** 2, event_shape=[1], seed=0, progress=False)
-    log_z = 0.5 * np.log(2.0 * np.pi) + np.log(0.1)
-    assert found.status.reason == "met" and abs(found.elbo.value - log_z) < 1e-3
-    z = np.linspace(2.7, 3.3, 7)[:, None].astype(np.float32)
-    np.testing.assert_allclose(found.log_prob_estimate(z), found.log_prob(z) - log_z, atol=0.01)
-
-
-def test_a_posterior_that_was_met_does_all_that_others_do(met: nvb.Posterior, tmp_path: Path) -> None:
-    met.save(tmp_path / "met.nvb")
-    again = nvb.load(tmp_path / "met.nvb", correlated, event_shape=[2])
-    np.testing.assert_array_equal(again.sample(10, seed=3), met.sample(10, seed=3))
-    assert met.plot_training() is not None
-    assert met.to_arviz(100)["posterior"] is not None
-    more = nvb.fit(correlated, event_shape=[2], start=met, config=TINY, progress=False)
-    assert more.history.step[-1] > 0
-
-
-def test_a_config_or_parts_ask_for_training() -> None:
-    for asked in ({"config": TINY}, {"critic": nvb.critics.MLPCritic(), "callbacks": [lambda step, metrics: True]}):
-        assert nvb.fit(correlated, event_shape=[2], progress=False, **asked).history.step[-1] > 0
+    with pytest.raises(TargetValueError, match=r"got InvalidArgumentError: .*too many of them"):
+        quick(breaks, event_shape=[2])

@@ -1,0 +1,59 @@
+"""Posteriors that the warm start meets, so that no step is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from quick_fits import TINY
+
+import neural_vb as nvb
+
+
+def correlated(z: tf.Tensor) -> tf.Tensor:
+    """N((1, -2), [[1, .9], [.9, 1]]) times e^3."""
+    x, y = z[:, 0] - 1.0, z[:, 1] + 2.0
+    return 3.0 - 0.5 * (x**2 - 1.8 * x * y + y**2) / 0.19 - 0.5 * np.log(0.19) - np.log(2.0 * np.pi)
+
+
+@pytest.fixture(scope="module")
+def met() -> nvb.Posterior:
+    return nvb.fit(correlated, event_shape=[2], seed=0, progress=False)
+
+
+def test_a_gaussian_is_met_by_the_warm_start(met: nvb.Posterior) -> None:
+    assert met.status.reason == "met" and "no steps were needed" in str(met)
+    assert met.history.step.tolist() == [0] and met.history.warm_start["divergence"] < 1e-3
+    draws = met.sample(50_000, seed=1)
+    error = 4.5 / np.sqrt(len(draws))
+    np.testing.assert_allclose(draws.mean(0), [1.0, -2.0], atol=error)
+    np.testing.assert_allclose(draws.std(0), 1.0, atol=error)
+    assert abs(np.corrcoef(draws.T)[0, 1] - 0.9) < error
+    assert abs(met.elbo.value - 3.0) < 0.01
+    z = draws[:1_000]
+    np.testing.assert_allclose(met.log_prob_estimate(z), met.log_prob(z) - 3.0, atol=0.02)
+
+
+def test_one_dimension_is_met_too() -> None:
+    found = nvb.fit(lambda z: -0.5 * ((z[:, 0] - 3.0) / 0.1) ** 2, event_shape=[1], seed=0, progress=False)
+    log_z = 0.5 * np.log(2.0 * np.pi) + np.log(0.1)
+    assert found.status.reason == "met" and abs(found.elbo.value - log_z) < 1e-3
+    z = np.linspace(2.7, 3.3, 7)[:, None].astype(np.float32)
+    np.testing.assert_allclose(found.log_prob_estimate(z), found.log_prob(z) - log_z, atol=0.01)
+
+
+def test_a_posterior_that_was_met_does_all_that_others_do(met: nvb.Posterior, tmp_path: Path) -> None:
+    met.save(tmp_path / "met.nvb")
+    again = nvb.load(tmp_path / "met.nvb", correlated, event_shape=[2])
+    np.testing.assert_array_equal(again.sample(10, seed=3), met.sample(10, seed=3))
+    assert met.plot_training() is not None
+    assert met.to_arviz(100)["posterior"] is not None
+    more = nvb.fit(correlated, event_shape=[2], start=met, config=TINY, progress=False)
+    assert more.history.step[-1] > 0
+
+
+def test_a_config_or_parts_ask_for_training() -> None:
+    for asked in ({"config": TINY}, {"critic": nvb.critics.MLPCritic(), "callbacks": [lambda step, metrics: True]}):
+        assert nvb.fit(correlated, event_shape=[2], progress=False, **asked).history.step[-1] > 0
