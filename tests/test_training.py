@@ -1,61 +1,22 @@
-"""Training: the plateau rule, schedules, what is skipped, how a run ends, and closed forms for every part."""
+"""Training: how a run goes and ends, streams of data, what is skipped, and settings."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_probability as tfp
+from short_training import PLAIN, SMALL, initial, normal, parts, run
 
-from neural_vb.avb import Parts
-from neural_vb.contrasts import Flow, MomentMatched, Prior
-from neural_vb.critics import MLPCritic
+from neural_vb.contrasts import Flow
 from neural_vb.errors import ConfigurationError
-from neural_vb.mixtures import standard_base
-from neural_vb.networks import MLP
-from neural_vb.ratio_losses import RATIO_LOSSES, logistic
-from neural_vb.samplers import ResidualSampler
-from neural_vb.training import METRICS, History, Trained, TrainingConfig, _Log, train
-
-tfd = tfp.distributions
-
-PLAIN = TrainingConfig(
-    max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=16, easy_divergence=0.0, jit_compile=False
-)
-SMALL = MLP((8,), output_scale=0.01)
-
-
-def parts(contrast: Any = None, loss: Callable = logistic, network: MLP = SMALL) -> Parts:
-    return Parts(ResidualSampler(network), MLPCritic(network), contrast or MomentMatched(), loss)
-
-
-def initial(parts: Parts, size: int = 2, x_size: int = 0) -> dict[str, Any]:
-    base = standard_base(size)
-    return {
-        "sampler": parts.sampler.initial_parameters(base, x_size, 1),
-        "critic": parts.critic.initial_parameters(base, x_size, 2),
-        "contrast": parts.contrast.initial_parameters(base, x_size, 3),
-    }
-
-
-def normal(z: tf.Tensor, x: tf.Tensor | None) -> tf.Tensor:
-    return -0.5 * tf.reduce_sum(z**2, -1)
-
-
-def run(
-    log_prob: Callable = normal, config: TrainingConfig = PLAIN, chosen: Parts | None = None, **more: Any
-) -> Trained:
-    chosen = chosen or parts()
-    x_size = more["x"].shape[-1] if "x" in more else 0
-    start = more.pop("start", None) or initial(chosen, more.pop("size", 2), x_size)
-    return train(chosen, log_prob, start, config=config, seed=0, **more)
+from neural_vb.training import METRICS, History, Trained, TrainingConfig, train
 
 
 def leaves(parameters: Any) -> list[np.ndarray]:
@@ -68,104 +29,6 @@ def assert_finite(trained: Trained) -> None:
 
 
 COLUMNS = [name for name in inspect.signature(History).parameters if name not in ("decay_start", "warm_start")]
-
-
-# The plateau rule, on windows made by hand.
-
-
-_WINDOWS: dict[str, Any] = {"max_steps": 1_000, "window": 10, "plateau_windows": 3, "plateau_tolerance": 0.0}
-
-
-def log_of(elbos: list[float], variance: float = 0.0, **config: Any) -> _Log:
-    log = _Log(replace(PLAIN, **_WINDOWS | config), offset=0.0, draws_per_step=PLAIN.batch_size, step=0)
-    for elbo in elbos:
-        totals = dict.fromkeys(METRICS, 0.0) | {"elbo": 10 * elbo, "elbo_variance": 10 * variance}
-        log.append(np.array([totals[name] for name in METRICS]), 10)
-    return log
-
-
-def test_a_rising_estimate_does_not_rest_and_a_level_one_does() -> None:
-    wobble = [0.1, -0.1, 0.0]
-    assert log_of([*wobble, *wobble]).rests()
-    assert not log_of([*wobble, *(1.0 + value for value in wobble)]).rests()
-    assert not log_of([*wobble, *(value - 1.0 for value in wobble)]).rests()
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_plateau_rule_is_a_two_sample_test(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    elbos, variance = rng.standard_normal(8) * 0.1 + np.repeat([0.0, 0.1], 4), 10.0 ** rng.uniform(-1, 1)
-    earlier, later = elbos[2:5], elbos[5:]
-    monte_carlo = variance / (10 * PLAIN.batch_size)
-    scatter = (earlier.var(ddof=1) + later.var(ddof=1)) / 2
-    limit = math.sqrt(2 * max(scatter, monte_carlo) / 3)
-    assert log_of(list(elbos), variance).rests() == (abs(later.mean() - earlier.mean()) < limit)
-
-
-def test_no_plateau_before_min_steps_nor_with_too_few_windows_nor_while_rates_fall() -> None:
-    level = [0.1, -0.1, 0.0] * 2
-    assert not log_of(level, min_steps=61).rests()
-    assert log_of(level, min_steps=60).rests()
-    assert not log_of(level[:5]).rests()
-    assert not log_of(level, max_steps=60).rests()
-    log = log_of(level)
-    log.start_decay()
-    assert not log.rests()
-
-
-def test_min_steps_shrink_in_proportion_to_the_divergence_that_is_left() -> None:
-    config = {"min_steps": 100, "easy_divergence": 0.05}
-    for num_windows in (1, 2, 5, 9):  # of ten steps
-        limit = 2.0 * 0.05 * num_windows / 10
-        assert log_of([0.0] * num_windows, 0.99 * limit, **config).rests()
-        assert not log_of([0.0] * num_windows, 1.01 * limit, **config).rests()
-    assert not log_of([0.0], math.nan, **config).rests()
-
-
-@pytest.mark.parametrize(("num_windows", "expected"), [(1, 50), (5, 50), (8, 80), (20, 100)])
-def test_rates_fall_over_as_many_steps_as_went_before_within_bounds(num_windows: int, expected: int) -> None:
-    log = log_of([0.0] * num_windows, max_steps=1_000, decay_steps=100)
-    log.start_decay()
-    assert log.decay_steps == expected and log.end == 10 * num_windows + expected
-
-
-def test_there_is_no_rest_while_a_burst_of_variance_is_within_the_windows() -> None:
-    level = [0.1, -0.1, 0.0] * 2
-    for scale, rests in ((9.0, True), (11.0, False)):
-        log = log_of(level[:3], 1.0)
-        for elbo, variance in zip(level[3:], (1.0, scale, 1.0), strict=True):
-            totals = dict.fromkeys(METRICS, 0.0) | {"elbo": 10 * elbo, "elbo_variance": 10 * variance}
-            log.append(np.array([totals[name] for name in METRICS]), 10)
-        assert log.rests() is rests
-
-
-def test_windows_of_one_use_the_monte_carlo_error_alone() -> None:
-    standard_error = math.sqrt(2 * 1.0 / (10 * PLAIN.batch_size))
-    assert log_of([0.0, 0.99 * standard_error], 1.0, plateau_windows=1).rests()
-    assert not log_of([0.0, 1.01 * standard_error], 1.0, plateau_windows=1).rests()
-
-
-def test_a_change_within_the_tolerance_is_none_however_precise_it_is() -> None:
-    elbos = [0.0, 0.0, 0.0, 0.009, 0.009, 0.009]
-    assert log_of(elbos, plateau_tolerance=0.01).rests()
-    assert not log_of(elbos, plateau_tolerance=0.008).rests()
-
-
-def test_skipped_steps_take_no_part_in_a_windows_means() -> None:
-    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size, step=0)
-    totals = dict.fromkeys(METRICS, 0.0) | {"elbo": -12.0, "elbo_variance": 6.0, "finite_share": 6.0, "skipped": 4.0}
-    row = log.append(np.array([totals[name] for name in METRICS]), 10)
-    assert row["elbo"] == 5.0 - 2.0 and row["finite_share"] == 1.0 and row["skipped"] == 4.0
-    assert row["elbo_standard_error"] == pytest.approx(math.sqrt(1.0 / (6 * PLAIN.batch_size)))
-
-
-def test_a_window_without_a_step_has_no_means() -> None:
-    log = _Log(PLAIN, offset=5.0, draws_per_step=PLAIN.batch_size, step=0)
-    totals = dict.fromkeys(METRICS, 0.0) | {"skipped": 10.0}
-    row = log.append(np.array([totals[name] for name in METRICS]), 10)
-    assert row["skipped"] == 10.0 and row["step"] == 10
-    assert all(math.isnan(row[name]) for name in (*METRICS[:-1], "elbo_standard_error"))
-    assert not log.rests()
 
 
 # How a run goes and ends.
@@ -404,54 +267,3 @@ def test_settings_out_of_range_are_named(name: str, value: float, rule: str) -> 
         TrainingConfig(**{name: value})
     fix = f"pass {name} {rule}, or leave it out for the default"
     assert str(error.value) == f"Expected TrainingConfig.{name} {rule}; got {value!r}. Fix: {fix}"
-
-
-# Closed forms.
-
-MEAN, COVARIANCE = np.array([0.4, -0.3]), np.array([[1.3**2, 0.5 * 1.3 * 0.8], [0.5 * 1.3 * 0.8, 0.8**2]])
-GAUSSIAN = tfd.MultivariateNormalTriL(np.float32(MEAN), np.float32(np.linalg.cholesky(COVARIANCE)))
-LOG_Z = 2.5
-ACCURATE = TrainingConfig(
-    max_steps=700, min_steps=700, decay_steps=300, window=100, sampler_rate=1e-3, ramp_steps=100, jit_compile=False
-)
-EYE = tuple(map(tuple, np.eye(2)))
-CONTRASTS = {
-    "flow": Flow(2, MLP((16,), output_scale=0.01)),
-    "full": MomentMatched(),
-    "diagonal": MomentMatched(diagonal=True),
-    "prior": Prior(tfd.MultivariateNormalDiag(np.zeros(2, np.float32), 1.4 * np.ones(2, np.float32)), (0.0, 0.0), EYE),
-}
-
-
-@pytest.mark.parametrize(
-    ("contrast", "loss"),
-    [*[(name, "logistic") for name in CONTRASTS], *[("full", name) for name in RATIO_LOSSES if name != "logistic"]],
-)
-def test_every_contrast_and_every_ratio_loss_reaches_a_gaussian(contrast: str, loss: str) -> None:
-    chosen = parts(CONTRASTS[contrast], RATIO_LOSSES[loss], MLP((32, 32), output_scale=0.01))
-    trained = run(lambda z, x: GAUSSIAN.log_prob(z) + LOG_Z, ACCURATE, chosen)
-    z = chosen.sampler(trained.parameters["sampler"], 20_000, None, tf.constant([0, 1])).z[:, 0].numpy()
-    sd = np.sqrt(np.diag(COVARIANCE))
-    np.testing.assert_allclose((z.mean(0) - MEAN) / sd, 0.0, atol=0.1)
-    np.testing.assert_allclose(z.std(0) / sd, 1.0, atol=0.1)
-    np.testing.assert_allclose(np.corrcoef(z.T)[0, 1], 0.5, atol=0.1)
-    assert abs(trained.history.elbo[-1] - LOG_Z) < 0.1
-
-
-@pytest.mark.parametrize("contrast", [CONTRASTS["flow"], CONTRASTS["full"]], ids=["flow", "moments pooled over x"])
-def test_one_network_learns_the_posterior_of_every_data_point(contrast: Any) -> None:
-    """z ~ N(0, I) and x | z ~ N(z, I): the posterior given x is N(x / 2, I / 2), log Z is log N(x; 0, 2 I)."""
-
-    def log_prob(z: tf.Tensor, x: tf.Tensor | None) -> tf.Tensor:
-        return tf.reduce_sum(tfd.Normal(0.0, 1.0).log_prob(z) + tfd.Normal(z, 1.0).log_prob(x), -1)
-
-    x = np.float32([[a, b] for a in (-2, -1, 0, 1, 2) for b in (-1, 0, 1)])
-    chosen = parts(contrast, network=MLP((32, 32), output_scale=0.01))
-    trained = run(log_prob, replace(ACCURATE, batch_size=32), chosen, x=tf.constant(x))
-    new = np.float32([[-1.7, 0.4], [-0.6, -0.9], [0.3, 0.1], [1.1, 0.8]])  # not among those trained on, and fewer
-    z = chosen.sampler(trained.parameters["sampler"], 10_000, tf.constant(new), tf.constant([0, 1])).z.numpy()
-    assert z.shape == (10_000, 4, 2)
-    np.testing.assert_allclose(z.mean(0), new / 2, atol=0.1 * math.sqrt(0.5))
-    np.testing.assert_allclose(z.std(0), math.sqrt(0.5), rtol=0.1)
-    log_evidence = tfd.Normal(0.0, math.sqrt(2.0)).log_prob(x).numpy().sum(-1).mean()
-    assert abs(trained.history.elbo[-1] - log_evidence) < 0.1
