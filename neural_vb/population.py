@@ -59,12 +59,14 @@ class Population(NamedTuple):
     standard_error: float
 
 
-def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolerance: float, move: Move) -> Population:
+def improve(
+    log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolerance: float, move: Move | None
+) -> Population:
     """Weighted draws make a better mixture, whose draws are weighted in turn, as long as fresh draws find it better.
 
     A quarter of the draws comes from components half as wide again: what lies beyond the mixture's own tails is seen.
-    Each round tries up to twice as many components, on draws resampled by their weights. Where the tolerance is met,
-    moments and weights are put right by :func:`corrected`, for a mixture has the noise of the draws it comes from.
+    Each round tries up to twice as many components, on draws resampled by their weights. Where the tolerance is met, or
+    nearly, moments and weights are put right by :func:`corrected`: a mixture has the noise of the draws it comes from.
 
     More than ``FEW`` components are believed only where they meet the tolerance on draws that have been moved too, for
     the far ends of a curve may be more than half a width away from all of them. Where they do not, and where the rounds
@@ -75,13 +77,16 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
         base: the mixture to begin with.
         seed: of the draws.
         tolerance: divergence that is good enough.
-        move: (draws [N, D], index, number of transitions) -> draws nearer to the target, [N', D], and their log p [N'].
+        move: (draws [N, D], index, number of transitions) -> draws nearer to the target, [N', D], and their log p [N'];
+            without it there are no more than ``FEW`` components.
 
     Returns:
         The mixture with the smallest divergence, which is infinite where a draw of it has no density under the
         target, and was measured on draws that it was not fitted to.
     """
     rng = np.random.default_rng([seed, Stream.POPULATION])
+    if move is None:
+        return _rounds(log_prob, base, rng, seed, tolerance, most=FEW)
     found = _rounds(log_prob, base, rng, seed, tolerance)
     beyond = 0.0
     for look in range(MAX_LOOKS):
@@ -113,26 +118,33 @@ def improve(log_prob: Callable[[Array], Array], base: Base, *, seed: int, tolera
 
 
 def _rounds(
-    log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generator, seed: int, tolerance: float
+    log_prob: Callable[[Array], Array],
+    base: Base,
+    rng: np.random.Generator,
+    seed: int,
+    tolerance: float,
+    most: int = max(gaussian_mixture.COMPONENTS),
 ) -> Population:
     """The mixture after as many rounds as make it better."""
-    best, draws = _look(log_prob, base, rng)
+    best = _look(log_prob, base, rng)
+    latest = best
     for _ in range(MAX_ROUNDS):
-        if not draws.usable > USABLE:
+        if best.population.divergence < tolerance or not latest.draws.usable > USABLE:
             break
-        if best.divergence < tolerance:
-            excess = np.exp(draws.log_weights - best.log_evidence) - np.exp(draws.log_q - draws.log_w)
-            mended, _ = _look(log_prob, corrected(best.base, draws.u, excess), rng)
-            return mended if mended.divergence < tolerance else best
-        previous = best
-        for _ in range(TRIALS if best.divergence < NEARLY * tolerance else 1):
-            found, draws = _look(log_prob, _grown(best.base, draws, rng, seed), rng)
-            best = min(found, best, key=lambda one: one.divergence)
-            if best.divergence < GAIN * previous.divergence:
+        before = best.population.divergence
+        for _ in range(TRIALS if before < NEARLY * tolerance else 1):
+            latest = _look(log_prob, _grown(best.population.base, latest.draws, rng, seed, most), rng)
+            best = min(latest, best, key=lambda look: look.population.divergence)
+            if best.population.divergence < GAIN * before or not latest.draws.usable > USABLE:
                 break
         else:
             break
-    return best
+    found, draws = best
+    if not found.divergence < NEARLY * tolerance:
+        return found
+    excess = np.exp(draws.log_weights - found.log_evidence) - np.exp(draws.log_q - draws.log_w)
+    mended = _look(log_prob, corrected(found.base, draws.u, excess), rng).population
+    return mended if mended.divergence < max(found.divergence, tolerance) else found
 
 
 class _Draws(NamedTuple):
@@ -158,20 +170,25 @@ class _Draws(NamedTuple):
         return self.log_p - self.log_w
 
 
-def _look(log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generator) -> tuple[Population, _Draws]:
+class _Look(NamedTuple):
+    population: Population
+    draws: _Draws
+
+
+def _look(log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generator) -> _Look:
     """Fresh draws of the mixture, and what they say of it."""
     num_wide = int(WIDE_SHARE * NUM_DRAWS)
     wide = base._replace(scale_trils=WIDER * base.scale_trils)
     u = np.concatenate(
         [gaussian_mixture.sample(base, NUM_DRAWS - num_wide, rng), gaussian_mixture.sample(wide, num_wide, rng)]
     )
-    log_p = log_prob(u)
+    log_p = np.nan_to_num(log_prob(u), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     log_q, log_wide = (logsumexp(gaussian_mixture.log_prob(one, u), 1) for one in (base, wide))
     log_w = np.logaddexp(log_q + math.log1p(-WIDE_SHARE), log_wide + math.log(WIDE_SHARE))
     draws = _Draws(u, log_p, log_q, log_w, 0.0)
     own = (log_p - log_q)[:-num_wide]
     if not np.isfinite(own).all():
-        return Population(base, np.inf, -np.inf, -np.inf, np.inf), draws
+        return _Look(Population(base, np.inf, -np.inf, -np.inf, np.inf), draws)
     total = logsumexp(draws.log_weights)
     weights = np.exp(draws.log_weights - total)
     inside = weights > 0.0
@@ -185,15 +202,15 @@ def _look(log_prob: Callable[[Array], Array], base: Base, rng: np.random.Generat
         float(own.mean()),
         math.sqrt(variance / len(own)),
     )
-    return found, draws._replace(usable=1.0 / float((weights**2).sum()) / NUM_DRAWS)
+    return _Look(found, draws._replace(usable=1.0 / float((weights**2).sum()) / NUM_DRAWS))
 
 
-def _grown(base: Base, draws: _Draws, rng: np.random.Generator, seed: int) -> Base:
+def _grown(base: Base, draws: _Draws, rng: np.random.Generator, seed: int, most: int) -> Base:
     """The mixture improved on draws that are resampled by their weights; with more components where these pay."""
     size = int(draws.usable * NUM_DRAWS)  # more would be copies
     chosen = psis.systematic(draws.log_weights - logsumexp(draws.log_weights), size, rng)
     number = len(base.log_weights)
-    more = tuple(k for k in gaussian_mixture.COMPONENTS if number < k <= max(2 * number, 3))
+    more = tuple(k for k in gaussian_mixture.COMPONENTS if number < k <= min(max(2 * number, 3), most))
     u, log_p = draws.u[chosen], draws.log_p[chosen]
     return gaussian_mixture.fit(u, log_p, seed=seed, candidates=more, penalty=PENALTY, start=base)
 

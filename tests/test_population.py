@@ -141,3 +141,35 @@ def test_a_mixture_that_moved_draws_leave_is_not_met() -> None:
     found = population.improve(twisted, start, seed=0, tolerance=0.02, move=move)
     assert len(found.base.log_weights) > population.FEW
     assert found.divergence > 0.02
+
+
+def test_without_moves_there_are_few_components() -> None:
+    start = Base(np.zeros(1), np.zeros((1, 2)), np.diag([1.0, 1.5])[None])
+    found = population.improve(twisted, start, seed=0, tolerance=0.02, move=None)
+    assert 1 < len(found.base.log_weights) <= population.FEW
+    assert found.divergence > 0.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_number_where_the_mixture_hardly_draws_is_no_error(seed: int) -> None:
+    """NaN beyond 5.2 sds, which only the wide quarter of the draws sees, is no density."""
+
+    def broken(u: Array) -> Array:
+        return np.where(np.linalg.norm(u, axis=1) < 5.2, gaussian(u), np.nan)
+
+    found = population.improve(broken, STANDARD, seed=seed, tolerance=0.01, move=still(gaussian))
+    assert not np.isnan(found.divergence) and not np.isnan(found.log_evidence)
+
+
+@pytest.mark.parametrize("edge", [3.8, 4.0, 4.2])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_edge_that_some_rounds_see_is_no_error(edge: float, seed: int) -> None:
+    """A trial whose draws leave the support has none for the next one."""
+
+    def bounded(u: Array) -> Array:
+        shape = scipy.stats.norm.logpdf(u).sum(1) + 0.5 * np.tanh(u[:, 0]) * np.sin(2.0 * u[:, 1])
+        return np.where(u[:, 0] > edge, -np.inf, shape)
+
+    start = Base(np.zeros(1), np.zeros((1, 2)), np.eye(2)[None])
+    found = population.improve(bounded, start, seed=seed, tolerance=0.015, move=None)
+    assert not np.isnan(found.divergence)
