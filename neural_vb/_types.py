@@ -29,6 +29,7 @@ Seed: TypeAlias = Any  # int, or a stateless seed of shape [2]
 Parameters: TypeAlias = Any  # nested tuples and dicts of tensors
 Draws: TypeAlias = Any  # an array, or a structure of arrays with the user's names
 LogProbFn: TypeAlias = Callable[..., Tensor]
+Density: TypeAlias = Callable[[Array], tuple[Array, Array]]  # [N, D] -> log p [N], nats, its gradient [N, D]
 Derived: TypeAlias = Callable[[Any], Mapping[str, Any]]
 
 

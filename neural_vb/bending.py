@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -35,7 +35,17 @@ EDGE = 1.1  # times the largest eigenvalue that noise alone has; what is smaller
 CENTRES = ((0,), (0, 1), (0, 1, 2), (0, 1, 3))  # columns of (1, t, t^2, h)
 SCALES = ((0,), (0, 1), (0, 1, 2))  # columns of (1, t, h)
 
-Density = Callable[[Array], tuple[Array, Array]]
+
+class Map(Protocol):
+    """A map from coordinates y to z, in which posteriors are nearer to Gaussian; a named tuple of arrays."""
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., D] -> z [..., D], log |det dz/dy| [...]."""
+
+    def inverse(self, z: Array) -> tuple[Array, Array]:
+        """[N, D] -> y [N, D], log |det dz/dy| [N]."""
+
+    def _asdict(self) -> dict[str, Any]: ...
 
 
 class Bend(NamedTuple):
@@ -60,7 +70,7 @@ class Bend(NamedTuple):
     log_det: Any
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., D] float64 -> z [..., D], log |det dz/dy| [...]."""
+        """[..., D] -> z [..., D], log |det dz/dy| [...]."""
         t = y[..., :1]
         h = tf.sqrt(1.0 + t**2)
         one = tf.ones_like(t)
@@ -77,62 +87,72 @@ class Bend(NamedTuple):
         log_scale, mean = bases.scale @ self.log_scale, bases.mean @ self.mean
         return (w - mean) * np.exp(-log_scale), log_scale.sum(1) + self.log_det
 
-    def pull_back(self, y: Array, gradient: Array) -> Array:
-        """Gradient of f(z(y)) + log |det dz/dy| in y, from that of f in z, [N, D] both."""
-        t = y[:, 0]
-        scale = np.exp(_bases(t).scale @ self.log_scale)
-        back = gradient @ self.matrix
-        zero, one, bent = np.zeros_like(t), np.ones_like(t), t / np.sqrt(1.0 + t**2)
-        slope = np.stack([zero, one, bent], 1) @ self.log_scale
-        tilt = np.stack([zero, one, 2.0 * t, bent], 1) @ self.mean
-        found = back * scale
-        found[:, 0] += (back * (tilt + y * scale * slope) + slope).sum(1)
-        return found
+    @staticmethod
+    def shapes(event_size: int) -> tuple[tuple[int, ...], ...]:
+        """Of the attributes in D dimensions."""
+        return (event_size,), (event_size, event_size), (3, event_size), (4, event_size), ()
 
 
-def shapes(event_size: int) -> Bend:
-    """Shapes of the parts of a bend in D dimensions."""
-    return Bend((event_size,), (event_size, event_size), (3, event_size), (4, event_size), ())
+def turn(basis: Array) -> Bend:
+    """z = basis y, for an orthogonal basis [D, D]."""
+    size = len(basis)
+    return Bend(np.zeros(size), basis, np.zeros([3, size]), np.zeros([4, size]), np.zeros([]))
 
 
-def forward(bends: Sequence[Bend], y: Tensor) -> tuple[Tensor, Tensor]:
-    """All bends, the last one first: y [..., D] -> z [..., D], log |det dz/dy| [...]."""
-    log_det = tf.zeros(tf.shape(y)[:-1], tf.float64)
-    for bend in reversed(bends):
-        y, change = bend.forward(y)
+def forward(maps: Sequence[Map], y: Tensor) -> tuple[Tensor, Tensor]:
+    """All maps, the last one first: y [..., D] -> z [..., D], log |det dz/dy| [...]."""
+    log_det = tf.zeros(tf.shape(y)[:-1], y.dtype)
+    for one in reversed(maps):
+        y, change = one.forward(y)
         log_det += change
     return y, log_det
 
 
-def inverse(bends: Sequence[Bend], z: Array) -> tuple[Array, Array]:
-    """z [N, D] -> y [N, D], log |det dz/dy| [N]."""
+def inverse(maps: Sequence[Map], z: Array) -> tuple[Array, Array]:
+    """z [N, D] -> y [N, D], log |det dz/dy| [N]; neither is finite where z is too far out for a map."""
     log_det = np.zeros(len(z))
-    for bend in bends:
-        z, change = bend.inverse(z)
-        log_det = log_det + change
+    with np.errstate(over="ignore", invalid="ignore"):
+        for one in maps:
+            z, change = one.inverse(z)
+            log_det = log_det + change
     return z, log_det
 
 
-def pulled_back(bends: Sequence[Bend], evaluate: Density) -> Density:
-    """Log density of y and its gradient, from those of z; [N, D] -> [N], [N, D]."""
+def pulled_back(
+    maps: Sequence[Map], y: Tensor, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Log density of y and its gradient, from those of z; y [..., D] -> [...], [..., D].
 
-    def density(y: Array) -> tuple[Array, Array]:
-        before = [y]
-        log_det = np.zeros(len(y))
-        for bend in reversed(bends):
-            z, change = bend.forward(tf.constant(before[-1], tf.float64))
-            before.append(z.numpy())
-            log_det += change.numpy()
-        log_prob, gradient = evaluate(before.pop())
-        for bend, y in zip(bends, reversed(before), strict=True):
-            gradient = bend.pull_back(y, gradient)
-        return log_prob + log_det, gradient
-
-    return density
+    Args:
+        maps: from y to z.
+        y: where.
+        evaluate: z [..., D] -> log p [...], its gradient [..., D].
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        z, log_det = forward(maps, y)
+    log_prob, gradient = evaluate(z)
+    return log_prob + log_det, tape.gradient([z, log_det], y, [gradient, tf.ones_like(log_det)])
 
 
 def find(z: Array) -> Bend | None:
-    """The bend after which draws are nearest to Gaussian; None where none gains more than ``MIN_GAIN``.
+    """The bend after which draws z [N, D] are nearest to Gaussian; None where none gains more than ``MIN_GAIN``."""
+    found = steepest(z)
+    if found is None or not found.gain > MIN_GAIN:
+        return None
+    logger.info("a bend gains %.2f nats", found.gain)
+    return found.bend
+
+
+class Steepest(NamedTuple):
+    """A bend and its gain, nats."""
+
+    bend: Bend
+    gain: float
+
+
+def steepest(z: Array) -> Steepest | None:
+    """The bend that gains most, which may be nothing; None where draws are too few.
 
     In whitened coordinates v a direction a, a.v = t, sets scales where the third moments E[t v v^T] are not zero; their
     eigenvectors are the coordinates that it scales, and eigenvalues within the noise of N draws are left alone. Slopes
@@ -152,18 +172,18 @@ def find(z: Array) -> Bend | None:
     correlation_factor = np.linalg.cholesky(np.corrcoef(z.T) + 1e-10 * np.eye(event_size))
     factor = scale[:, np.newaxis] * correlation_factor
     v = np.linalg.solve(factor, (z - shift).T).T
-    before = float(np.log(np.diag(factor)).sum())
-    best, most = None, MIN_GAIN
-    for direction in _directions(v, correlation_factor):
-        found, numbers = _along(v, direction, shift, factor)
-        y, log_det = found.inverse(z)
-        after = 0.5 * np.linalg.slogdet(np.cov(y.T))[1] + log_det.mean()
-        gain = before - after - numbers * _penalty(size)
-        if gain > most:
-            best, most = found, gain
-    if best is not None:
-        logger.info("a bend gains %.2f nats", most)
-    return best
+    ways = (_along(v, direction, shift, factor) for direction in _directions(v, correlation_factor))
+    return max(
+        (Steepest(bend, _gain(z, (bend,), numbers)) for bend, numbers in ways),
+        key=lambda way: np.nan_to_num(way.gain, nan=-np.inf),
+    )
+
+
+def _gain(z: Array, maps: tuple[Map, ...], numbers: int) -> float:
+    """What the bound on E[-log p] falls by, nats."""
+    y, log_det = inverse(maps, z)
+    before, after = (0.5 * np.linalg.slogdet(np.atleast_2d(np.cov(points.T)))[1] for points in (z, y))
+    return float(before - after - log_det.mean() - numbers * _penalty(len(z)))
 
 
 def _directions(v: Array, correlation_factor: Array) -> list[Array]:
@@ -173,10 +193,14 @@ def _directions(v: Array, correlation_factor: Array) -> list[Array]:
     moments = along.T @ (v**2 - (v**2).mean(0)) / len(v)
     found = [correlation_factor[k] for k in np.argsort(-(moments**2).sum(1))[:NUM_TRIED]]
     if v.shape[1] <= MAX_THIRD:
-        third = np.einsum("ni,nj,nk->ijk", v, v, v, optimize=True) / len(v)
-        flat = third.reshape(len(third), -1)
+        flat = products(v, v, v).reshape(v.shape[1], -1)
         found += list(np.linalg.eigh(flat @ flat.T)[1][:, -2:].T)
     return [vector / np.linalg.norm(vector) for vector in found]
+
+
+def products(one: Array, other: Array, third: Array) -> Array:
+    """Means of the products of three vectors, [N, D] each -> [D, D, D]."""
+    return np.stack([(one[:, i : i + 1] * other).T @ third for i in range(one.shape[1])]) / len(one)
 
 
 def _along(v: Array, direction: Array, shift: Array, factor: Array) -> tuple[Bend, int]:

@@ -10,16 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import archives, bending, binding, conditional_flows, contrasts, critics, features, networks, samplers
+from neural_vb import archives, binding, conditional_flows, contrasts, critics, features, networks, samplers
 from neural_vb._types import Array, Contrast, Parameters, Status, Target
 from neural_vb.avb import Parts, losses
-from neural_vb.bending import Bend
+from neural_vb.bending import Bend, Map
 from neural_vb.errors import FileFormatError
 from neural_vb.history import History
 from neural_vb.probing import naming
+from neural_vb.ridges import Ridge
+from neural_vb.warping import Warp
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 KIND = "posterior"
+MAPS = (Bend, Ridge, Warp)
 Resolve = Callable[[Contrast, WhitenedTarget], Contrast]
 ROLES = ("sampler", "critic", "contrast", "ratio_loss")
 PARTS: dict[str, type] = {
@@ -185,7 +188,7 @@ def checked_whitening(content: Mapping[str, Any], event_size: int) -> Whitening:
     usable = np.isfinite(shift).all() and np.isfinite(scale_tril).all() and (np.diag(scale_tril) > 0).all()
     if not usable or np.triu(scale_tril, 1).any():
         raise ValueError("a whitening that is not lower triangular with a positive diagonal")
-    return Whitening(shift, scale_tril, tuple(_checked_bend(fields, event_size) for fields in content.get("bends", ())))
+    return Whitening(shift, scale_tril, tuple(_checked_map(fields, event_size) for fields in content.get("bends", ())))
 
 
 def whitening_content(whitening: Whitening) -> dict[str, Any]:
@@ -194,15 +197,19 @@ def whitening_content(whitening: Whitening) -> dict[str, Any]:
     return {"shift": whitening.shift, "scale_tril": whitening.scale_tril, "bends": bends}
 
 
-def _checked_bend(fields: Mapping[str, Any], event_size: int) -> Bend:
-    bend = Bend(**{name: np.asarray(value, np.float64) for name, value in fields.items()})
-    if tuple(part.shape for part in bend) != bending.shapes(event_size) or not all(
-        np.isfinite(part).all() for part in bend
-    ):
-        raise ValueError(f"a bend of shapes {[part.shape for part in bend]}, or one that is not finite")
-    if not np.isclose(np.linalg.slogdet(bend.matrix)[1], bend.log_det):
+def _checked_map(fields: Mapping[str, Any], event_size: int) -> Map:
+    kind = next((kind for kind in MAPS if set(kind._fields) == set(fields)), None)
+    if kind is None:
+        raise ValueError(f"a map of coordinates with the parts {sorted(fields)}")
+    found = kind(**{name: np.asarray(value, np.float64) for name, value in fields.items()})
+    shapes = tuple(part.shape for part in found)
+    if shapes != kind.shapes(event_size) or not all(np.isfinite(part).all() for part in found):
+        raise ValueError(f"a {kind.__name__} of shapes {shapes}, or one that is not finite")
+    if isinstance(found, Ridge) and (np.triu(found.mixing).any() or any(part[..., 0].any() for part in found)):
+        raise ValueError("a ridge that is not triangular, or moves its first coordinate")
+    if isinstance(found, Bend) and not np.isclose(np.linalg.slogdet(found.matrix)[1], found.log_det):
         raise ValueError("a bend with another determinant")
-    return bend
+    return found
 
 
 def rehearse(

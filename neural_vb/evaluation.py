@@ -56,7 +56,11 @@ class Evaluation:
     def log_q(self, z: Tensor) -> Array:
         """Estimate of log q in unconstrained space, log r + T, [n, D] -> [n] in nats."""
         u, log_det = self.target.whitening.inverse(np.asarray(z))
-        return self._log_q(self.parameters, tf.constant(u, tf.float32)).numpy() - log_det
+        # Too far out for a map, or for single precision, nothing is drawn.
+        inside = np.isfinite(log_det) & (np.abs(u) < np.finfo(np.float32).max).all(-1)
+        u = np.where(inside[..., np.newaxis], u, 0.0)
+        log_q = self._log_q(self.parameters, tf.constant(u, tf.float32)).numpy()
+        return np.where(inside, log_q - np.where(inside, log_det, 0.0), -np.inf)
 
     def log_p(self, z: Tensor) -> Array:
         """The target's log density, [n, D] -> [n] in nats."""

@@ -110,7 +110,8 @@ def fit(
         contrast: default ``Flow()``; ``MomentMatched()`` and ``Prior()`` are the paper's own.
         ratio_loss: what the critic minimises.
         config: training constants; the defaults are meant for every posterior. Without one, and with the parts left
-            at their defaults, a posterior that a few Gaussians meet within .015 nats is not trained further.
+            at their defaults, a posterior that a few Gaussians meet within .015 nats, or in curved coordinates within
+            .045, is not trained further.
         seed: of all random numbers. The same seed gives the same draws on the same machine in the same mode.
         num_restarts: fits from as many seeds. That with the largest ELBO, of those that came to their end, is
             returned, with all as ``restarts``: ``disagreement()`` compares them, ``to_arviz`` makes each a chain.

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from neural_vb._types import Array
+from neural_vb._types import Array, Density
 from neural_vb.mixtures import Stream
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ MAX_RADIUS = 64.0  # standard deviations
 SMALL_STEP = 0.3  # standard deviations; three such steps in a row that gain nothing end the search
 PATIENCE = 3
 ROUNDING = 1e-3  # nats
-
-Density = Callable[[Array], tuple[Array, Array]]
 
 
 class Gaussian(NamedTuple):

@@ -114,6 +114,7 @@ class Stream(enum.IntEnum):
     CHECK = 10
     WEIGHTS = 11
     WIDENING = 12
+    RIDGE = 13
 
 
 def fold_in(seed: Seed, stream: int | Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from neural_vb.whitening import Frame, TracedTarget
 
 
 class Mover:
-    """Chains in any coordinates, compiled once for each number of bends.
+    """Chains in any coordinates, compiled once for each kind of coordinates.
 
     They run with as many points at once as the density was traced for. A quarter of them are draws whose acceptance
     gives the step size, in each run the same; the others come in their turn.

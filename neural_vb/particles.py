@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from neural_vb import bending, gaussian_mixture, mixtures, smc
 from neural_vb._types import Array
-from neural_vb.bending import Bend
+from neural_vb.bending import Map
 from neural_vb.compilation import Compiled, graph
 from neural_vb.errors import ImproperDensityError, TargetValueError
 from neural_vb.whitening import Frame, TracedTarget, Whitening
@@ -21,7 +21,7 @@ RESOLVED = 1.0  # nats
 
 class Round(NamedTuple):
     whitening: Whitening  # from u to y, which is z before bends
-    bends: tuple[Bend, ...]
+    bends: tuple[Map, ...]
     particles: smc.Particles
     y: Array
     log_prob: Array  # of y
@@ -48,7 +48,7 @@ class Runner:
         self.compiled = Compiled(run, jit_compile=jit_compile)
         self.plain = graph(density)
 
-    def __call__(self, shift: Array, scale_tril: Array, bends: tuple[Bend, ...] = ()) -> Round:
+    def __call__(self, shift: Array, scale_tril: Array, bends: tuple[Map, ...] = ()) -> Round:
         whitening = Whitening(np.asarray(shift, np.float64), np.asarray(scale_tril, np.float64))
         seed = mixtures.fold_in([self.seed, self.rounds], mixtures.Stream.PARTICLES)
         for _ in range(2):
@@ -84,8 +84,8 @@ class Runner:
         digit = np.finfo(self.density.target.dtype.as_numpy_dtype).eps * np.abs(z).max(0)
         moved = np.random.default_rng(0).choice([-1.0, 1.0], len(digit)) * digit
         if frame.bends:
-            last, *others = frame.bends
-            frame = frame._replace(bends=(last._replace(shift=last.shift + moved), *others))
+            nearest: Any = frame.bends[0]  # to z: a bend, as particles come before ridges
+            frame = frame._replace(bends=(nearest._replace(shift=nearest.shift + moved), *frame.bends[1:]))
         else:
             frame = frame._replace(shift=frame.shift + moved)
         change = np.abs(self.density.values(particles.u.numpy(), frame) - particles.log_prob.numpy())[usable]
@@ -104,7 +104,7 @@ class Runner:
         return True
 
 
-def settle(runner: Runner, candidates: list[tuple[Array, Array]], bends: tuple[Bend, ...] = ()) -> Round:
+def settle(runner: Runner, candidates: list[tuple[Array, Array]], bends: tuple[Map, ...] = ()) -> Round:
     """Repeat from the best candidate's own moments until they no longer move. A candidate that fits ends the search."""
     rounds: list[Round] = []
     for candidate in candidates:

@@ -4,8 +4,10 @@
    bound. If that meets the posterior, nothing else is done.
 2. Tempered sequential Monte Carlo from this Gaussian, or from one that covers the optima, and from plain ones; the run
    with the largest evidence is kept, and repeated from its own moments until they no longer move.
-3. A Gaussian mixture on its particles, with whitening by their moments, and improved by population Monte Carlo.
-4. Where that does not meet the posterior, 2 and 3 again in curved coordinates, as long as these bring it nearer.
+3. Where there is one optimum, Gaussians that are conditional on one direction after another (:mod:`neural_vb.curving`).
+4. Where these do not meet the posterior, a Gaussian mixture on the particles, with whitening by their moments, and
+   improved by population Monte Carlo.
+5. Where that does not, 2 and 4 again in coordinates with a bend, as long as these bring it nearer.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import bending, gaussian_mixture, gaussian_vi, mixtures, population
+from neural_vb import bending, curving, gaussian_mixture, gaussian_vi, mixtures, population
 from neural_vb._types import Array, Base, Target
-from neural_vb.bending import Bend
+from neural_vb.bending import Map
 from neural_vb.errors import ImproperDensityError, TargetValueError
 from neural_vb.mixtures import Stream
 from neural_vb.moving import Mover
@@ -42,7 +44,8 @@ class WarmStart(NamedTuple):
         base: mixture in whitened coordinates; a single component is standard normal.
         numbers: what is worth telling, by name.
         jit_compile: whether XLA could compile the target, as far as it was tried.
-        met: what fresh draws say of a mixture that is nearer to the target than the tolerance; else None.
+        met: what fresh draws say of a mixture that is nearer to the target than the tolerance, or with ridges than
+            ``CURVED`` times that; else None.
     """
 
     target: WhitenedTarget
@@ -55,6 +58,8 @@ class WarmStart(NamedTuple):
 NUM_PARTICLES = 2_048  # and points at once; a density may hold a number for each of them and each row of data
 PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
 NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
+CURVED = 3.0  # tolerances within which ridges need no network: trained from there, none came nearer. And
+SMALL = 30  # dimensions beyond which they may be more, in proportion
 MAX_BENDS = 3
 MAX_REFITS = 8
 RESTED = 4.0 / NUM_PARTICLES**0.5  # of means and log sds that the bend has made zero
@@ -139,11 +144,22 @@ def warm_start(
     tops = [evaluate(optimum.mean[np.newaxis])[0][0] for optimum in optima]
     runner = Runner(density, top=max(tops, default=-np.inf), seed=seed, jit_compile=jit_compile)
     current = settle(runner, candidates)
+    if tolerance == 0.0:
+        report("mixture")
+        return _mixture(runner, current, numbers, tools)
+    curved = None
+    if len(optima) < 2:  # a ridge has one mode
+        report("curve")
+        curved = _curved(current, numbers, tools, runner.compiled.jit_compile)
+        if curved is not None and curved.numbers["divergence"] < tolerance:
+            return curved
     report("mixture")
     found = _mixture(runner, current, numbers, tools)
-    if tolerance == 0.0 or found.met is not None:
-        return found
+    if found.met is None and curved is not None and curved.numbers["bound"] > found.numbers["bound"]:
+        return curved
     for _ in range(MAX_BENDS):
+        if found.met is not None:
+            break
         try:
             bent = _bent(found, current, numbers, tools, report)
         except (TargetValueError, ImproperDensityError, np.linalg.LinAlgError):
@@ -151,9 +167,19 @@ def warm_start(
         if bent is None or not bent[0].numbers["bound"] > found.numbers["bound"] + tolerance:
             break
         found, current = bent
-        if found.met is not None:
-            break
     return found
+
+
+def _curved(current: Round, numbers: dict[str, float], tools: Tools, jit_compile: bool) -> WarmStart | None:
+    """A start that is met in coordinates with ridges, or nearly; None where there is none."""
+    found = curving.curve(tools.evaluate, current.y, seed=tools.seed, tolerance=tools.tolerance)
+    if found is None or not found.divergence < NEARLY * tools.tolerance:
+        return None
+    size = current.y.shape[1]
+    standard = gaussian_vi.Gaussian(np.zeros(size), np.eye(size), found.bound, 0.0, found.divergence)
+    start = _gaussian(tools, standard, found.maps, numbers | {"bends": float(len(found.maps))}, jit_compile)
+    improved = _improved(start, tools, few=True)
+    return None if improved.met is None else improved
 
 
 def _bent(
@@ -163,7 +189,7 @@ def _bent(
 
     The bend is found anew from the particles that it leads to: those before it may not have been in all of a funnel.
     """
-    bends = found.target.whitening.bends
+    bends = current.bends
     runner = Runner(tools.density, top=-np.inf, seed=tools.seed, jit_compile=found.jit_compile)
     y, rests = current.y, 0
     for _ in range(MAX_REFITS):
@@ -180,7 +206,7 @@ def _bent(
             break
     near = gaussian_mixture.moments(current.y)
     start = gaussian_vi.Start(near.means[0], near.scale_trils[0])
-    gaussian = gaussian_vi.fit(bending.pulled_back(current.bends, tools.evaluate), (start,), seed=tools.seed)
+    gaussian = gaussian_vi.fit(curving.inside(current.bends, tools.evaluate), (start,), seed=tools.seed)
     if gaussian is not None and gaussian.divergence < NEARLY * tools.tolerance:
         again = _improved(_gaussian(tools, gaussian, current.bends, numbers, found.jit_compile), tools)
         if again.met is not None:
@@ -191,7 +217,7 @@ def _bent(
 def _gaussian(
     tools: Tools,
     gaussian: gaussian_vi.Gaussian,
-    bends: tuple[Bend, ...],
+    bends: tuple[Map, ...],
     numbers: dict[str, float],
     jit_compile: bool,
 ) -> WarmStart:
@@ -207,13 +233,13 @@ def _gaussian(
 def longest_score(evaluate: Probe, whitening: Whitening, u: Array) -> float:
     """The largest norm of gradients in u at points u [N, D] where log p and its gradient are finite."""
     straight = replace(whitening, bends=())
-    log_prob, gradient = bending.pulled_back(whitening.bends, evaluate)(straight.to_z(u).numpy())
+    log_prob, gradient = curving.inside(whitening.bends, evaluate)(straight.to_z(u).numpy())
     usable = np.isfinite(log_prob) & np.isfinite(gradient).all(-1)
     return longest(gradient[usable] @ whitening.scale_tril) if usable.any() else 0.0
 
 
-def _improved(warm: WarmStart, tools: Tools) -> WarmStart:
-    """The mixture improved on its own draws. A single Gaussian goes into the whitening, as everywhere."""
+def _improved(warm: WarmStart, tools: Tools, *, few: bool = False) -> WarmStart:
+    """The mixture, of few components where asked, improved on its draws. One Gaussian goes into the whitening."""
     target = warm.target
     frame = Frame.of(target.whitening, target.offset)
     found = population.improve(
@@ -221,7 +247,7 @@ def _improved(warm: WarmStart, tools: Tools) -> WarmStart:
         warm.base,
         seed=tools.seed,
         tolerance=tools.tolerance,
-        move=functools.partial(tools.mover, frame, warm.jit_compile),
+        move=None if few else functools.partial(tools.mover, frame, warm.jit_compile),
     )
     base = found.base
     logger.info("%d components are %.4f nats from the target", len(base.log_weights), found.divergence)
@@ -232,7 +258,8 @@ def _improved(warm: WarmStart, tools: Tools) -> WarmStart:
         base = mixtures.standard_base(target.event_size)
     numbers = warm.numbers | {"components": float(len(base.log_weights)), "divergence": found.divergence}
     numbers["bound"] = found.elbo + target.offset
-    met = found if found.divergence < tools.tolerance else None
+    allowed = CURVED * max(1.0, target.event_size / SMALL) if few else 1.0
+    met = found if found.divergence < allowed * tools.tolerance else None
     return WarmStart(target, base, numbers, warm.jit_compile, met)
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from neural_vb import bending
 from neural_vb._types import Array, Draws, Target, Tensor
-from neural_vb.bending import Bend
+from neural_vb.bending import Map
 from neural_vb.compilation import graph
 
 
@@ -26,7 +26,7 @@ class Whitening:
 
     shift: Array
     scale_tril: Array
-    bends: tuple[Bend, ...] = field(default=(), repr=False)
+    bends: tuple[Map, ...] = field(default=(), repr=False)
 
     @property
     def event_size(self) -> int:
@@ -72,7 +72,7 @@ class Frame(NamedTuple):
 
     shift: Tensor
     scale_tril: Tensor
-    bends: tuple[Bend, ...]
+    bends: tuple[Map, ...]
     offset: Tensor
 
     @classmethod
@@ -119,14 +119,13 @@ class TracedTarget:
         return np.concatenate([self._values(tf.constant(piece), frame).numpy() for piece in pieces]).astype(np.float64)
 
     def _evaluate(self, u: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(u)
-            y = tf.matmul(tf.cast(u, tf.float64), frame.scale_tril, transpose_b=True) + frame.shift
-            z, log_det = bending.forward(frame.bends, y)
-            z = tf.cast(z, self.target.dtype)
-        log_prob, gradient = self._in_z(z)
-        gradient = tape.gradient([z, log_det], u, [gradient, tf.ones_like(log_det)])
-        return tf.cast(tf.cast(log_prob, tf.float64) + (log_det - frame.offset), tf.float32), gradient
+        def in_z(z: Tensor) -> tuple[Tensor, Tensor]:
+            log_prob, gradient = self._in_z(tf.cast(z, self.target.dtype))
+            return tf.cast(log_prob, tf.float64) - frame.offset, tf.cast(gradient, tf.float64)
+
+        y = tf.matmul(tf.cast(u, tf.float64), frame.scale_tril, transpose_b=True) + frame.shift
+        log_prob, gradient = bending.pulled_back(frame.bends, y, in_z)
+        return tf.cast(log_prob, tf.float32), tf.cast(tf.matmul(gradient, frame.scale_tril), tf.float32)
 
 
 @dataclass(frozen=True, eq=False)

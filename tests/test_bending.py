@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from neural_vb._types import Array
 from neural_vb.bending import Bend
 from neural_vb.fitting import fit, load
 from neural_vb.posterior import Posterior
+from neural_vb.ridges import Ridge
+from neural_vb.warping import Warp, identity
 from neural_vb.whitening import Whitening
 
 SIZE = 2_048
@@ -20,7 +23,7 @@ SIZE = 2_048
 
 def a_bend(event_size: int, seed: int) -> Bend:
     rng = np.random.default_rng(seed)
-    parts = [rng.normal(size=shape) for shape in bending.shapes(event_size)]
+    parts = [rng.normal(size=shape) for shape in Bend.shapes(event_size)]
     log_scale, mean = (0.3 * part * (np.arange(event_size) > 0) for part in parts[2:4])
     return Bend(parts[0], parts[1], log_scale, mean, np.linalg.slogdet(parts[1])[1])
 
@@ -45,19 +48,18 @@ def test_gradients_are_pulled_back() -> None:
     def log_density(z: tf.Tensor) -> tf.Tensor:
         return -0.5 * tf.reduce_sum(z**2, -1) + tf.sin(z[:, 0] * z[:, 1])
 
-    def evaluate(z: Array) -> tuple[Array, Array]:
-        points = tf.constant(z)
+    def evaluate(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            tape.watch(points)
-            value = log_density(points)
-        return value.numpy(), tape.gradient(value, points).numpy()
+            tape.watch(z)
+            value = log_density(z)
+        return value, tape.gradient(value, z)
 
     y = tf.constant(np.random.default_rng(3).normal(size=(5, 4)))
     with tf.GradientTape() as tape:
         tape.watch(y)
         z, log_det = bending.forward(BENDS, y)
         whole = log_density(z) + log_det
-    value, gradient = bending.pulled_back(BENDS, evaluate)(y.numpy())
+    value, gradient = bending.pulled_back(BENDS, y, evaluate)
     np.testing.assert_allclose(value, whole, rtol=1e-10)
     np.testing.assert_allclose(gradient, tape.gradient(whole, y), rtol=1e-8, atol=1e-8)
 
@@ -154,17 +156,28 @@ def test_bends_are_saved(fitted: Posterior, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("kind", "damage"),
     [
-        {"matrix": np.zeros((3, 3))},
-        {"log_det": np.array(1e3)},
-        {"mean": np.zeros((3, 3))},
-        {"shift": np.full(3, np.nan)},
-        {"unknown": np.zeros(3)},
+        (Bend, {"matrix": np.zeros((3, 3))}),
+        (Bend, {"log_det": np.array(1e3)}),
+        (Bend, {"mean": np.zeros((3, 3))}),
+        (Bend, {"shift": np.full(3, np.nan)}),
+        (Bend, {"unknown": np.zeros(3)}),
+        (Ridge, {"mixing": np.zeros((6, 3, 2))}),
+        (Ridge, {"mean": np.full((6, 3), np.inf)}),
+        (Warp, {"left": np.zeros(2)}),
+        (Warp, {"right": np.array("much")}),
     ],
-    ids=lambda damage: next(iter(damage)),
+    ids=lambda part: part.__name__ if isinstance(part, type) else next(iter(part)),
 )
-def test_damaged_bends_are_refused(damage: dict[str, Array]) -> None:
-    content = {"shift": np.zeros(3), "scale_tril": np.eye(3), "bends": [a_bend(3, 0)._asdict() | damage]}
+def test_damaged_maps_are_refused(kind: Any, damage: dict[str, Array]) -> None:
+    sound = {
+        Bend: lambda: a_bend(3, 0),
+        Ridge: lambda: Ridge(*map(np.zeros, Ridge.shapes(3))),
+        Warp: lambda: identity(3),
+    }
+    content = {"shift": np.zeros(3), "scale_tril": np.eye(3), "bends": [sound[kind]()._asdict()]}
+    assert type(checkpoints.checked_whitening(content, 3).bends[0]) is kind
+    content["bends"][0] |= damage
     with pytest.raises((ValueError, TypeError)):
         checkpoints.checked_whitening(content, 3)

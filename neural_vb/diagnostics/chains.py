@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import polish
+from neural_vb import bending, polish
 from neural_vb._types import Array, Tensor
 from neural_vb.bending import Bend
 from neural_vb.compilation import Compiled, slices
@@ -121,13 +121,7 @@ class Chains:
     @cached_property
     def _run_bent(self) -> Compiled:
         def density(y: Tensor, bend: Bend) -> tuple[Tensor, Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(y)
-                u, log_det = bend.forward(y)
-            log_prob, score = self.target.value_and_gradient(u)
-            gradient = tape.gradient((u, log_det), y, output_gradients=(score, tf.ones_like(log_det)))
-            log_det, gradient = only_finite(log_det, gradient)
-            return log_prob + log_det, gradient
+            return only_finite(*bending.pulled_back((bend,), y, self.target.value_and_gradient))
 
         return self._compiled(density)
 

@@ -29,6 +29,7 @@ from neural_vb.optima import dispersed_points
 from neural_vb.verdicts import DEFAULT, FAIL, INCONCLUSIVE, NO_PROBLEM, NOT_ASSESSED, Finding, Tolerances, Verdict
 
 NUM_DRAWS = 65_536
+FARTHEST = 1e15  # whitened; curved coordinates beyond are rounding
 NUM_JUDGED = 16_384  # draws of q, and of r, on which the critic is judged
 SLICE = 8_192
 KERNEL_SIZE = 10  # dimensions up to which kernel tests have power
@@ -260,13 +261,18 @@ class Examiner:
         return Compiled(judge, jit_compile=False)
 
     def points(self, num: int, seed: int) -> Array:
-        """Draws of the prior where there is one, and points at many scales, whitened: [num, D]."""
+        """Draws of the prior where there is one, and points at many scales, whitened: [num, D].
+
+        Those that curved coordinates do not reach are left out for others.
+        """
         target = self.evaluation.target
         z = dispersed_points(target.event_size, num, seed=seed)
         prior = getattr(target.target, "starting_points", None)
         if prior is not None:
             z[::2] = np.asarray(prior(len(z[::2]), seed))
-        return target.whitening.to_u(z)
+        u = target.whitening.to_u(z)
+        reached = u[(np.abs(u) < FARTHEST).all(1)]
+        return np.resize(reached, u.shape) if len(reached) else np.zeros_like(u)
 
     def check(self, elbo: Estimate, seed: int, budget: int, calibration: Any = None) -> Verdict:
         """The verdict."""
