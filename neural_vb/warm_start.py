@@ -60,6 +60,7 @@ PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
 NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
 CURVED = 3.0  # tolerances within which ridges need no network: trained from there, none came nearer. And
 SMALL = 30  # dimensions beyond which they may be more, in proportion
+NEGLIGIBLE = 20.0  # nats below the largest evidence of an optimum
 MAX_BENDS = 3
 MAX_REFITS = 8
 RESTED = 4.0 / NUM_PARTICLES**0.5  # of means and log sds that the bend has made zero
@@ -148,7 +149,7 @@ def warm_start(
         report("mixture")
         return _mixture(runner, current, numbers, tools)
     curved = None
-    if len(optima) < 2:  # a ridge has one mode
+    if _probable(optima) < 2:  # a ridge has one mode
         report("curve")
         curved = _curved(current, numbers, tools, runner.compiled.jit_compile)
         if curved is not None and curved.numbers["divergence"] < tolerance:
@@ -168,6 +169,12 @@ def warm_start(
             break
         found, current = bent
     return found
+
+
+def _probable(optima: list[Laplace]) -> int:
+    """How many optima have a share of the evidence: a spike, as of a hierarchy whose scale goes to zero, has none."""
+    best = max((optimum.log_evidence for optimum in optima), default=0.0)
+    return sum(optimum.log_evidence > best - NEGLIGIBLE for optimum in optima)
 
 
 def _curved(current: Round, numbers: dict[str, float], tools: Tools, jit_compile: bool) -> WarmStart | None:

@@ -10,7 +10,7 @@ from densities import COVARIANCES, LogProb, constant, gaussian, two_modes
 from neural_vb import warm_start as module
 from neural_vb._types import Array, Tensor
 from neural_vb.errors import ImproperDensityError, TargetValueError
-from neural_vb.optima import dispersed_points
+from neural_vb.optima import Laplace, dispersed_points
 from neural_vb.probing import Probe
 from neural_vb.targets import LogProbTarget
 from neural_vb.warm_start import WarmStart
@@ -170,3 +170,11 @@ def test_a_gaussian_that_is_met_needs_no_particles_and_has_a_bound_on_scores() -
     assert found.met is not None and reached == ["optimise"]
     check_moments(found, mean, covariance)
     assert np.sqrt(2.0) < found.target.max_score < 12.0
+
+
+def test_a_spike_is_no_mode() -> None:
+    def optimum(log_evidence: float) -> Laplace:
+        return Laplace(np.zeros(2), np.eye(2), log_evidence)
+
+    evidences = ([], [-66.4], [-66.4, -114.3], [-66.4, -70.0], [-66.4, -70.0, -114.3])
+    assert [module._probable([optimum(one) for one in many]) for many in evidences] == [0, 1, 1, 2, 2]
