@@ -172,18 +172,16 @@ def steepest(z: Array) -> Steepest | None:
     correlation_factor = np.linalg.cholesky(np.corrcoef(z.T) + 1e-10 * np.eye(event_size))
     factor = scale[:, np.newaxis] * correlation_factor
     v = np.linalg.solve(factor, (z - shift).T).T
-    ways = (_along(v, direction, shift, factor) for direction in _directions(v, correlation_factor))
-    return max(
-        (Steepest(bend, _gain(z, (bend,), numbers)) for bend, numbers in ways),
-        key=lambda way: np.nan_to_num(way.gain, nan=-np.inf),
-    )
-
-
-def _gain(z: Array, maps: tuple[Map, ...], numbers: int) -> float:
-    """What the bound on E[-log p] falls by, nats."""
-    y, log_det = inverse(maps, z)
-    before, after = (0.5 * np.linalg.slogdet(np.atleast_2d(np.cov(points.T)))[1] for points in (z, y))
-    return float(before - after - log_det.mean() - numbers * _penalty(len(z)))
+    before = 0.5 * np.linalg.slogdet(np.cov(z.T))[1]
+    best = None
+    for direction in _directions(v, correlation_factor):
+        bend, numbers = _along(v, direction, shift, factor)
+        y, log_det = inverse((bend,), z)
+        after = 0.5 * np.linalg.slogdet(np.cov(y.T))[1] + log_det.mean()
+        gain = float(np.nan_to_num(before - after - numbers * _penalty(size), nan=-np.inf))
+        if best is None or gain > best.gain:
+            best = Steepest(bend, gain)
+    return best
 
 
 def _directions(v: Array, correlation_factor: Array) -> list[Array]:

@@ -42,8 +42,8 @@ class Warp(NamedTuple):
     left: Any
     right: Any
 
-    def slopes(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., D] -> x [..., D], log dx/dy [..., D]."""
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., D] -> x [..., D], log |det dx/dy| [...]."""
         left, right = tf.exp(self.left), tf.exp(self.right)
         both, odd = 0.5 * (left + right), 0.5 * (right - left)
         a = tf.asinh(y)
@@ -52,12 +52,7 @@ class Warp(NamedTuple):
         size = tf.abs(alpha)
         log_cosh = size + tf.math.log1p(tf.exp(-2.0 * size)) - math.log(2.0)
         log_slope = self.log_scale + log_cosh + tf.math.log(both + odd * a / root) - 0.5 * tf.math.log1p(y**2)
-        return self.shift + tf.exp(self.log_scale) * tf.sinh(alpha), log_slope
-
-    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., D] -> x [..., D], log |det dx/dy| [...]."""
-        x, log_slope = self.slopes(y)
-        return x, tf.reduce_sum(log_slope, -1)
+        return self.shift + tf.exp(self.log_scale) * tf.sinh(alpha), tf.reduce_sum(log_slope, -1)
 
     def inverse(self, x: Array) -> tuple[Array, Array]:
         """[N, D] -> y [N, D], log |det dx/dy| [N]."""

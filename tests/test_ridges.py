@@ -31,7 +31,6 @@ def through(ridge: Ridge, log_density: stats.rv_continuous) -> Density:
         points = tf.constant(w)
         with tf.GradientTape() as tape:
             tape.watch(points)
-            x = points
             # Forward substitution, as the inverse is NumPy's.
             t = points[:, :1]
             basis = tf.constant(ridges._basis(w[:, 0]))
