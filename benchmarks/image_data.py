@@ -50,7 +50,7 @@ def _images(path: Path) -> Array:
         raise _data_error("a MATLAB file with the static binarised MNIST", f"no file {path}")
     try:
         images = io.loadmat(path, variable_names=["X"]).get("X")
-    except (ValueError, NotImplementedError, OSError) as error:
+    except (io.matlab.MatReadError, ValueError, NotImplementedError, OSError) as error:
         raise _data_error("a MATLAB version 5 file", f"{path}, which SciPy cannot read: {error}") from error
     if images is None:
         raise _data_error("a MATLAB file with a matrix X", f"none in {path}")

@@ -45,8 +45,9 @@ def test_faulty_image_files_are_one_line(tmp_path) -> None:
         return str(caught.value)
 
     assert message() == f"Expected a MATLAB file with the static binarised MNIST; got no file {file}. {fix}"
-    file.write_text("0 1 0 1\n" * 100)
-    assert message().startswith(f"Expected a MATLAB version 5 file; got {file}, which SciPy cannot read: ")
+    for content in (b"0 1 0 1\n" * 100, b"", bytes(600)):  # text, empty, and without a header
+        file.write_bytes(content)
+        assert message().startswith(f"Expected a MATLAB version 5 file; got {file}, which SciPy cannot read: ")
     io.savemat(file, {"Y": np.eye(3)}, appendmat=False)
     assert message() == f"Expected a MATLAB file with a matrix X; got none in {file}. {fix}"
     for images, came in ((np.full((2, 784), 3), "[2, 784] and values up to 3"), (np.ones((2, 700)), "[2, 700]")):
