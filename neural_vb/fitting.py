@@ -22,6 +22,7 @@ from neural_vb import (
     contrasts,
     critics,
     faults,
+    finishing,
     mixtures,
     preflight,
     ratio_losses,
@@ -34,7 +35,6 @@ from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
-from neural_vb.mixtures import Stream, fold_in
 from neural_vb.networks import MLP
 from neural_vb.numpy_densities import naming_raised
 from neural_vb.optimiser import Layout
@@ -46,9 +46,8 @@ from neural_vb.provenance import versions
 from neural_vb.resuming import opened
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
-from neural_vb.warm_start import NUM_PARTICLES, WarmStart, longest_score, warm_start
+from neural_vb.warm_start import WarmStart, longest_score, warm_start
 from neural_vb.whitening import WhitenedTarget, Whitening
-from neural_vb.widening import NUM_DRAWS, widen
 
 NUM_SCORES = 2_048
 _ZERO = MLP((64, 64), output_scale=0.0)
@@ -166,7 +165,7 @@ def fit(
     running = naming(tf.errors.InvalidArgumentError)  # assertions of values that only some draws break
     with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states, running, naming_raised(given):
         bar.stage("check")
-        widened: tuple[str, ...] = ()
+        finish_notes: tuple[str, ...] = ()
         examination = preflight.examine(given, points, seed=seed)
         trained_target = examination.target
         if derived is not None:
@@ -231,8 +230,9 @@ def fit(
                     status, parts, Layout(parameters).unpack(trained.state.parameters), warm.target, seed
                 )
             parameters = trained.parameters
-            if status.reason == "plateau" and not isinstance(start, Posterior):
-                warm, widened = _widened(warm, parts, parameters, seed)
+            ended = status.reason == "plateau" or (plain and status.reason == "step_limit")
+            if ended and not isinstance(start, Posterior):
+                warm, finish_notes = finishing.finish(warm, parts, parameters, examination.precise, seed)
         else:
             elbo, error = warm.met.elbo + warm.target.offset, warm.met.standard_error
             said = f"the warm start is within {warm.met.divergence:.1g} nats of the target; no steps were needed"
@@ -246,7 +246,7 @@ def fit(
         status,
         seed,
         derived,
-        (*_about(given), *start_notes, *examination.notes, *widened),
+        (*_about(given), *start_notes, *examination.notes, *finish_notes),
         versions(jit_compile, trained_target.dtype),
     )
 
@@ -265,20 +265,6 @@ def _call(seed: int, config: TrainingConfig, asked: Sequence[Any], points: Array
     # A part of the user's own is known by its name alone.
     said = {"seed": seed, "config": config if asked[0] else None, "parts": parts, "start": " ".join(sums)}
     return {name: str(value) for name, value in said.items()} | versions(config.jit_compile, tf.float32)
-
-
-def _widened(warm: WarmStart, parts: Parts, parameters: Parameters, seed: int) -> tuple[WarmStart, tuple[str, ...]]:
-    """The start in coordinates that give back what sds training has lost, with a note of it."""
-    if isinstance(parts.contrast, contrasts.Prior):
-        return warm, ()  # its density is tied to the coordinates
-    u = parts.sampler(parameters["sampler"], NUM_DRAWS, None, fold_in([seed, 0], Stream.WIDENING)).z[:, 0].numpy()
-    whitening, lost = widen(warm.target.whitening, u, NUM_PARTICLES)
-    if not lost.any():
-        return warm, ()
-    said = (
-        f"{np.count_nonzero(lost)} of {len(lost)} sds, up to {100 * np.expm1(lost.max()):.0f} % narrower after training"
-    )
-    return warm._replace(target=replace(warm.target, whitening=whitening)), (f"{said} than in particles, were widened",)
 
 
 def _explained(status: Status, parts: Parts, parameters: Parameters, target: WhitenedTarget, seed: int) -> Status:

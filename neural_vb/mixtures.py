@@ -113,7 +113,7 @@ class Stream(enum.IntEnum):
     MOVES = 9
     CHECK = 10
     WEIGHTS = 11
-    WIDENING = 12
+    FINISH = 12
     RIDGE = 13
 
 

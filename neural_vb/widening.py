@@ -15,22 +15,22 @@ import numpy as np
 from neural_vb._types import Array
 from neural_vb.whitening import Whitening
 
-NUM_DRAWS = 16_384
 SMALLEST, LARGEST = 0.07, 0.5  # of log sd; what is farther off is another error, and is not hidden
 NOISE = 4.0  # standard errors of the particles' log sd
 
 
-def widen(whitening: Whitening, u: Array, num_particles: int) -> tuple[Whitening, Array]:
-    """The map z = shift + scale_tril u, stretched where draws u are narrower than it says that p is.
+def widen(whitening: Whitening, u: Array, sds: Array, num_particles: int) -> tuple[Whitening, Array]:
+    """The map z = shift + scale_tril u, stretched where draws u are narrower than the particles.
 
-    With z as it is before bends, s_i the sd of coordinate i that the whitening stands for (its scale_tril is a factor
-    of p's covariance) and m_i, q_i mean and sd of the draws, z_i becomes m_i + (s_i / q_i) (z_i - m_i) where
+    With z as it is before bends, s_i the particles' sd of coordinate i, and m_i, q_i mean and sd of the draws, z_i
+    becomes m_i + (s_i / q_i) (z_i - m_i) where
 
         max(.07, 4 se) < log(s_i / q_i) < .5,    se = ((kurtosis_i - 1) / (4 N))^(1/2).
 
     Args:
-        whitening: from moments of N particles.
+        whitening: of u.
         u: [S, D] draws of the sampler.
+        sds: [D], of the particles, s.
         num_particles: N.
 
     Returns:
@@ -41,7 +41,7 @@ def widen(whitening: Whitening, u: Array, num_particles: int) -> tuple[Whitening
     centred = z - mean
     variance = (centred**2).mean(0) + 1e-300
     kurtosis = (centred**4).mean(0) / variance**2
-    lost = 0.5 * np.log((whitening.scale_tril**2).sum(1) / variance)
+    lost = np.log(sds) - 0.5 * np.log(variance)
     noise = np.sqrt(np.maximum(kurtosis - 1.0, 0.0) / (4.0 * num_particles))
     applied = np.where((lost > np.maximum(SMALLEST, NOISE * noise)) & (lost < LARGEST), lost, 0.0)
     if not applied.any():

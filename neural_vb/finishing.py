@@ -1,0 +1,77 @@
+"""What is put right after training, by the map from u to z: moments, and standard deviations that were lost."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+from neural_vb import contrasts, curving, moments
+from neural_vb._types import Array, Parameters
+from neural_vb.avb import Parts, contrast_density
+from neural_vb.mixtures import Stream, fold_in
+from neural_vb.moments import NUM_DRAWS, NUM_GUARDS, Moments
+from neural_vb.probing import Probe
+from neural_vb.warm_start import NUM_PARTICLES, WarmStart
+from neural_vb.whitening import Whitening
+from neural_vb.widening import widen
+
+logger = logging.getLogger(__name__)
+
+SLICE = 4_096  # draws of the contrast at once
+
+
+def finish(
+    warm: WarmStart, parts: Parts, parameters: Parameters, evaluate: Probe, seed: int
+) -> tuple[WarmStart, tuple[str, ...]]:
+    """The start in coordinates in which draws of the sampler have the moments of the target, with notes of it.
+
+    By the contrast's importance weights where these are usable, then by the particles of the warm start.
+
+    Args:
+        warm: of the fit.
+        parts: sampler and contrast.
+        parameters: theirs, trained.
+        evaluate: log p and its gradient.
+        seed: of draws.
+    """
+    if isinstance(parts.contrast, contrasts.Prior):
+        return warm, ()  # its density is tied to the coordinates
+    key = fold_in([seed, 0], Stream.FINISH)
+    u = parts.sampler(parameters["sampler"], NUM_DRAWS, None, key).z[:, 0].numpy().astype(np.float64)
+    whitening, matched = _matched(warm.target.whitening, u, parts, parameters, evaluate, seed)
+    sds = np.sqrt((warm.target.whitening.scale_tril**2).sum(1))  # a factor of the particles' covariance
+    notes: list[str] = []
+    if matched:
+        notes.append("means and covariances were put right by importance weights of the contrast")
+    whitening, lost = widen(whitening, u, sds, NUM_PARTICLES)
+    if lost.any():
+        said = f"{np.count_nonzero(lost)} of {len(lost)} sds, up to {100 * np.expm1(lost.max()):.0f} % narrower"
+        notes.append(f"{said} after training than in particles, were widened")
+    return warm._replace(target=replace(warm.target, whitening=whitening)), tuple(notes)
+
+
+def _matched(
+    whitening: Whitening, u: Array, parts: Parts, parameters: Parameters, evaluate: Probe, seed: int
+) -> tuple[Whitening, bool]:
+    """The map after which draws u of the sampler have the target's moments, where weights tell these."""
+    density = contrast_density(parts, parameters, None)
+    straight, in_y = replace(whitening, bends=()), curving.inside(whitening.bends, evaluate)
+
+    def log_ratio(u: tf.Tensor) -> Array:
+        with np.errstate(all="ignore"):  # far out maps overflow
+            log_p = in_y(straight.to_z(u).numpy())[0]
+        return log_p - density.log_prob(u[:, tf.newaxis])[:, 0].numpy()
+
+    drawn, log_weights = [], []
+    for index in range(NUM_DRAWS // SLICE):
+        of_r = density.sample(SLICE, fold_in([seed, 1 + index], Stream.FINISH))[:, 0]
+        drawn.append(of_r.numpy())
+        log_weights.append(log_ratio(of_r))
+    guards = log_ratio(tf.constant(u[:NUM_GUARDS], tf.float32))
+    target = moments.target_moments(np.concatenate(drawn).astype(np.float64), np.concatenate(log_weights), guards)
+    if target is None:
+        return whitening, False
+    return moments.matched(whitening, Moments.of(u, np.full(len(u), 1.0 / len(u))), target)

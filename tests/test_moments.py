@@ -1,0 +1,128 @@
+"""Moments after training: weighted ones are right with their errors, the map gives them exactly, log q moves along."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from densities import gaussian
+
+from neural_vb import contrasts, critics, finishing, mixtures, moments, samplers
+from neural_vb.avb import Parts
+from neural_vb.evaluation import Evaluation
+from neural_vb.moments import Moments
+from neural_vb.probing import Probe
+from neural_vb.targets import LogProbTarget
+from neural_vb.warm_start import WarmStart
+from neural_vb.whitening import WhitenedTarget, Whitening
+
+SIZE, NUM = 3, 20_000
+MEAN = np.array([0.1, -0.2, 0.0])
+FACTOR = np.array([[1.1, 0.0, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 1.0]])  # of p's covariance; r is standard normal
+COVARIANCE = FACTOR @ FACTOR.T
+WHITENING = Whitening(np.array([5.0, 0.0, -300.0]), np.array([[2.0, 0.0, 0.0], [0.3, 0.01, 0.0], [-40.0, 9.0, 70.0]]))
+
+
+def log_ratio(u: np.ndarray) -> np.ndarray:
+    """log p - log r, with another constant."""
+    noise = np.linalg.solve(FACTOR, (u - MEAN).T)
+    return 7.0 - 0.5 * (noise**2).sum(0) + 0.5 * (u**2).sum(1) - np.log(np.diag(FACTOR)).sum()
+
+
+def normal(num: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((num, SIZE))
+
+
+def equal(u: np.ndarray) -> Moments:
+    return Moments.of(u, np.full(len(u), 1.0 / len(u)))
+
+
+def from_weights(seed: int, num: int = NUM) -> Moments:
+    u = normal(num, seed)
+    found = moments.target_moments(u, log_ratio(u), log_ratio(normal(500, 99)))
+    assert found is not None
+    return found
+
+
+def test_moments_are_numpy_s() -> None:
+    u = normal(100, 0)
+    weights = np.random.default_rng(1).dirichlet(np.ones(100))
+    found = Moments.of(u, weights)
+    np.testing.assert_allclose(found.mean, np.average(u, axis=0, weights=weights))
+    np.testing.assert_allclose(found.covariance, np.cov(u.T, aweights=weights, bias=True), atol=1e-12)
+    around = u - found.mean
+    naive = [
+        [(weights**2 * (around[:, i] * around[:, j] - found.covariance[i, j]) ** 2).sum() for j in range(SIZE)]
+        for i in range(SIZE)
+    ]
+    np.testing.assert_allclose(found.covariance_noise, naive)
+    np.testing.assert_allclose(found.mean_noise, (weights[:, np.newaxis] ** 2 * around**2).sum(0))
+
+
+def test_weights_tell_the_target_s_moments_and_their_errors() -> None:
+    runs = [from_weights(seed, 4_000) for seed in range(100)]
+    for values, truth, noise in (
+        (np.array([run.mean for run in runs]), MEAN, np.array([run.mean_noise for run in runs])),
+        (np.array([run.covariance for run in runs]), COVARIANCE, np.array([run.covariance_noise for run in runs])),
+    ):
+        scores = (values - truth) / np.sqrt(noise)
+        assert np.abs(scores.mean(0)).max() < 4.0 / np.sqrt(len(runs))
+        # A hundred runs know a standard error within 7 %.
+        np.testing.assert_allclose(scores.std(0), 1.0, atol=0.3)
+
+
+def test_what_the_weights_cannot_tell_is_not_asked() -> None:
+    u = normal(NUM, 0)
+    near = log_ratio(normal(500, 99))
+    assert moments.target_moments(u, log_ratio(u), near) is not None
+    assert moments.target_moments(u, 1.5 * (u**2).sum(1), near) is None  # k-hat
+    assert moments.target_moments(u, -300.0 * u[:, 0] ** 2, near) is None  # few
+    assert moments.target_moments(u, log_ratio(u), np.where(np.arange(500) < 10, 17.0, near)) is None  # missed places
+    assert moments.target_moments(u, log_ratio(u), np.where(np.arange(500) < 10, np.nan, near)) is None
+    assert moments.target_moments(u, np.full(NUM, -np.inf), near) is None
+
+
+def test_the_map_gives_the_sampler_the_moments() -> None:
+    u = normal(NUM, 3)
+    target = Moments(MEAN, COVARIANCE, np.zeros(SIZE), np.zeros([SIZE, SIZE]))
+    found, changed = moments.matched(WHITENING, equal(u)._replace(mean_noise=0.0, covariance_noise=0.0), target)
+    y = found.shift + u @ found.scale_tril.T
+    np.testing.assert_allclose(y.mean(0), WHITENING.shift + WHITENING.scale_tril @ MEAN, rtol=1e-9)
+    expected = WHITENING.scale_tril @ COVARIANCE @ WHITENING.scale_tril.T
+    np.testing.assert_allclose(np.cov(y.T, bias=True), expected, rtol=1e-9)
+    assert changed and (np.triu(found.scale_tril, 1) == 0.0).all() and (np.diag(found.scale_tril) > 0.0).all()
+
+
+def test_noise_and_errors_of_another_kind_are_left_alone() -> None:
+    same = equal(normal(NUM, 3))
+    assert sum(moments.matched(WHITENING, same, equal(normal(NUM, 10 + seed)))[1] for seed in range(20)) <= 4
+    far = same._replace(mean=same.mean + 0.6)
+    assert moments.matched(WHITENING, same, far) == (WHITENING, False)
+
+
+@pytest.mark.parametrize("bends", [False, True])
+def test_after_the_finish_draws_have_the_target_s_moments_and_log_q_is_their_density(bends: bool) -> None:
+    """A sampler that is standard normal in u, with log q = log r there, and a target that is not."""
+    from neural_vb import warping
+
+    warp = (warping.identity(SIZE),) if bends else ()
+    whitening = Whitening(WHITENING.shift, WHITENING.scale_tril, warp)
+    centre, factor = WHITENING.shift + WHITENING.scale_tril @ MEAN, WHITENING.scale_tril @ FACTOR
+    target = LogProbTarget(gaussian(centre, factor @ factor.T, -4.0), event_shape=[SIZE], dtype=tf.float64)
+    parts = Parts(samplers.ResidualSampler(), critics.MLPCritic(), contrasts.MomentMatched(), None)
+    base = mixtures.standard_base(SIZE)
+    parameters = {
+        name: getattr(parts, name).initial_parameters(base, 0, 0) for name in ("sampler", "critic", "contrast")
+    }
+    warm = WarmStart(WhitenedTarget(target, whitening, -4.0), base, {}, False)
+    found, notes = finishing.finish(warm, parts, parameters, Probe(target), 0)
+    assert len(notes) == 1 and "importance weights" in notes[0]
+    evaluation = Evaluation(parts, parameters, found.target, False)
+    z = np.concatenate([part.numpy() for part in evaluation.draws(moments.NUM_DRAWS, 1)])
+    sds = np.sqrt(np.diag(factor @ factor.T))
+    noise = np.sqrt(2.0 / moments.NUM_DRAWS)  # of these draws, and of what the finish has seen
+    np.testing.assert_allclose((z.mean(0) - centre) / sds, 0.0, atol=5.0 * noise)
+    np.testing.assert_allclose(z.std(0) / sds, 1.0, atol=5.0 * noise)
+    gaps = evaluation.log_p(z) - evaluation.log_q(z)
+    np.testing.assert_allclose(gaps.mean(), -4.0, atol=0.01)
+    assert gaps.std() < 0.1
