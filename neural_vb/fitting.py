@@ -97,7 +97,7 @@ def fit(
 
     Args:
         target: a TensorFlow callable, [n, *event_shape] -> [n] in nats; or a TFP joint distribution; or a ``Target``.
-        data: observed parts of a joint distribution, by name.
+        data: observed parts of a joint distribution, by name; {} for draws from its prior.
         event_shape: of a callable: a shape, or a dict of names -> shapes for a callable with keyword arguments.
         bijector: of a callable: from the real line to each part's support; identity where a dict has no entry. The
             Jacobian is added for you.
@@ -290,7 +290,7 @@ def _explained(status: Status, parts: Parts, parameters: Parameters, target: Whi
 
 def _about(target: Target) -> tuple[str, ...]:
     if isinstance(target, JointTarget) and not target.data:
-        return ("no data= was given: these are draws from the joint distribution itself, the prior",)
+        return ("nothing is observed: these are draws from the joint distribution itself, the prior",)
     return ()
 
 

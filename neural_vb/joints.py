@@ -100,7 +100,7 @@ def pin(joint: Any, data: Mapping[str, Any] | None) -> PinnedJoint:
     """Fix the data of a joint after looking for everything that would go wrong later.
 
     Raises:
-        DataError: unknown name, wrong shape, NaN, or a value that does not fit the part's dtype; ``data`` is empty.
+        DataError: unknown name, wrong shape, NaN, or a value that does not fit the part's dtype.
         DtypeError: the parts are in different precisions.
         LatentError: nothing left to infer; a latent part is unnamed, discrete, deterministic or nested.
         TargetShapeError: a component batch dimension would mix with the axis of draws.
@@ -231,11 +231,11 @@ def part_names(joint: Any) -> tuple[str, ...]:
 def _observed(joint: Any, names: tuple[str, ...], data: Mapping[str, Any] | None) -> dict[str, Array]:
     if data is None:
         return {}
-    if not isinstance(data, Mapping) or not data:
+    if not isinstance(data, Mapping):
         raise DataError(
             expected=f"data as a dict from names of the joint's parts, {list(names)}, to values",
-            got="an empty dict: nothing is observed" if isinstance(data, Mapping) else f"a {type(data).__name__}",
-            fix=f"pass data={{{names[-1]!r}: ...}}, or data=None to sample the joint density itself",
+            got=f"a {type(data).__name__}",
+            fix=f"pass data={{{names[-1]!r}: ...}}, or data={{}} for draws from the prior",
         )
     for name in data:
         if name not in names:

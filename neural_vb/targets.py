@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb import bijectors, joints
-from neural_vb._text import first_line
+from neural_vb import bijectors, joints, returned
+from neural_vb._text import first_line, listed
 from neural_vb._types import Array, Draws, LogProbFn, Seed, Target, Tensor
 from neural_vb.bijectors import EventMap
 from neural_vb.compilation import graph
@@ -26,10 +25,7 @@ from neural_vb.errors import (
     DataError,
     DtypeError,
     EventShapeError,
-    GradientError,
-    NeuralVBError,
     TargetShapeError,
-    TargetValueError,
     UnsupportedError,
 )
 
@@ -104,7 +100,7 @@ class LogProbTarget:
         flat, lead = _flatten(z, self.dtype, self.event_size)
         event = self.event_map.forward(flat)
         if self.vectorized:
-            value = _checked(self._call(event), flat.shape[0], self.dtype, _ROW_FIX)
+            value = returned.checked(self._call(event), flat.shape[0], self.dtype, returned.ROW_FIX)
         else:
             value = self._map(event)
         return tf.reshape(value + self.event_map.log_det(flat), lead)
@@ -118,7 +114,7 @@ class LogProbTarget:
         @tf.autograph.experimental.do_not_convert
         def one(point: Draws) -> Tensor:
             try:
-                return _checked(self._call(point), None, self.dtype, _POINT_FIX, rank=0)
+                return returned.checked(self._call(point), None, self.dtype, returned.POINT_FIX, rank=0)
             except Exception as error:
                 raised.append(error)
                 raise
@@ -137,8 +133,8 @@ class JointTarget:
     """A TFP joint distribution with some parts observed: log p(z) = log p(data, forward(z)) + log |d forward / d z|.
 
     Supports of the latent parts come from the joint's default event-space bijector, all parts together, because a
-    part's support may depend on its ancestors. Data are cast to the dtype of their part. Without data (None) the joint
-    density itself is the target.
+    part's support may depend on its ancestors. Data are cast to the dtype of their part. Without data (None or {}) the
+    joint density itself is the target.
 
     >>> import tensorflow_probability as tfp
     >>> tfd = tfp.distributions
@@ -241,7 +237,7 @@ class JointTarget:
             raise TargetShapeError(
                 expected="a joint that evaluates many draws at once", got=first_line(error), fix=joints.AXIS_FIX
             ) from error
-        value = _checked(value, flat.shape[0], None, joints.AXIS_FIX)
+        value = returned.checked(value, flat.shape[0], None, joints.AXIS_FIX)
         return tf.reshape(tf.cast(value, self.dtype) + log_det, lead)
 
     def log_likelihood(self, draws: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -301,7 +297,7 @@ def as_target(
 
     Args:
         target: a callable, a TFP joint distribution (or a pinned one), or a ``Target``, which passes through.
-        data: observed values by name, for a joint distribution.
+        data: observed values by name, for a joint distribution; {} for the joint density itself.
         event_shape: shape of one point, for a callable.
         bijector: support of the parts, for a callable.
         vectorized: False for a callable that takes a single point.
@@ -309,6 +305,7 @@ def as_target(
     Raises:
         UnsupportedError: ``target`` is none of these.
         EventShapeError: a callable without ``event_shape``, or another target with it.
+        DataError: a joint distribution without ``data``; an empty dict asks for its prior.
         DataError, BijectorError, ConfigurationError: an argument is given that this kind of target does not take.
     """
     if isinstance(target, tfp.experimental.distributions.JointDistributionPinned):
@@ -316,6 +313,8 @@ def as_target(
         target, data = target.distribution, target.pins
     if isinstance(target, tfd.JointDistribution):
         _refuse_shape_arguments(event_shape, bijector, vectorized, "a joint distribution, which knows its own events")
+        if data is None:  # forgotten, more often than not: draws of the prior would look like a fit
+            raise _no_data(joints.part_names(target))
         return JointTarget(target, data)
     if isinstance(target, Target) and not isinstance(target, type):
         _refuse(data is not None, DataError, "data", "a Target, which has its own")
@@ -335,10 +334,6 @@ def as_target(
     return LogProbTarget(target, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
 
 
-_ROW_FIX = "reduce over the event axes only and keep the leading one, e.g. tf.reduce_sum(..., axis=-1)"
-_POINT_FIX = "return a scalar for one point, or drop vectorized=False if the callable takes [n, ...]"
-
-
 def _flatten(z: Tensor, dtype: tf.DType, size: int) -> tuple[Tensor, Any]:
     """[S, B, D] -> ([n, D], [S, B]), with static shapes where they are known."""
     z = tf.convert_to_tensor(z, dtype)
@@ -348,45 +343,12 @@ def _flatten(z: Tensor, dtype: tf.DType, size: int) -> tuple[Tensor, Any]:
     return flat, lead.as_list() if static else tf.shape(z)[:-1]
 
 
-def _checked(value: Any, num_rows: int | None, dtype: tf.DType | None, fix: str, *, rank: int = 1) -> Tensor:
-    """The callable's result, after looking at everything that is known without running it."""
-    if value is None:
-        raise TargetValueError(expected="a log density from log_prob", got="None", fix="return the value it computes")
-    if not tf.is_tensor(value):
-        raise _no_tensor(value)
-    if dtype is not None and value.dtype != dtype:
-        raise DtypeError(
-            expected=f"log_prob to return {dtype.name}, as its arguments are",
-            got=value.dtype.name,
-            fix="take the dtype from the arguments, e.g. tf.cast(data, z.dtype), or tf.cast the result",
-        )
-    shape = value.shape
-    if shape.rank is None:
-        return value
-    wrong_rows = rank == 1 and shape.rank == 1 and None not in (num_rows, shape[0]) and shape[0] != num_rows
-    if shape.rank != rank or wrong_rows:
-        rows = "n" if num_rows is None else num_rows
-        raise TargetShapeError(
-            expected=f"one log density for each row, shape [{rows}]" if rank else "a scalar log density for one point",
-            got=f"shape {shape.as_list()}" + (" (a scalar: the rows were summed together)" if not shape.rank else ""),
-            fix=fix if shape[-1:].as_list() != [1] else f"drop the last axis of size 1 (tf.squeeze(..., -1)), or {fix}",
-        )
-    return value
-
-
-def _no_tensor(value: Any) -> NeuralVBError:
-    kind = f"a {type(value).__module__}.{type(value).__name__}".replace("builtins.", "")
-    if isinstance(value, np.ndarray | np.generic | int | float | complex):
-        return GradientError(
-            expected="log_prob to return a TensorFlow tensor computed from its arguments",
-            got=f"{kind}, through which no gradient flows",
-            fix="compute it with TensorFlow operations (tf.reduce_sum for np.sum, ...), or bring NumPy code and its "
-            "gradient in through nvb.numpy_log_prob(value_and_grad)",
-        )
-    fix = "return one tensor, the log density alone"
-    if isinstance(value, tfd.Distribution):
-        fix = "return its log_prob of the data or parameters"
-    return TargetValueError(expected="log_prob to return a TensorFlow tensor", got=kind, fix=fix)
+def _no_data(names: tuple[str, ...]) -> DataError:
+    return DataError(
+        expected="the data of the joint distribution",
+        got=f"no data=, so that every part would be latent: {listed(names)}",
+        fix=f"pass data={{{names[-1]!r}: ...}} with what was observed, or data={{}} for draws from the prior",
+    )
 
 
 def _refuse(given: bool, error: Callable[..., Exception], argument: str, kind: str) -> None:

@@ -117,7 +117,7 @@ KINDS: Kinds = {
     "names of data": {
         "unknown": on(DataError, LINE, "got data for 'yy'", "did you mean 'y'?", data={"yy": Y}),
         "one too many": on(DataError, LINE, "got data for 'x'", "use the joint's names", data={"y": Y, "x": Y}),
-        "empty": on(DataError, LINE, "nothing is observed", "or data=None", data={}),
+        "forgotten": on(DataError, LINE, "every part would be latent: mu, y", "pass data={'y': ...}", data=None),
         "without names": on(DataError, LINE, "got a ndarray", "pass data={'y': ...}", data=Y),
         "a list": on(DataError, LINE, "got a list", "pass data={'y': ...}", data=[1.0, 2.0, 0.0]),
         "numbers for names": on(DataError, LINE, "got data for 0", "use the joint's names", data={0: Y}),

@@ -199,7 +199,6 @@ def test_counts_are_cast_to_the_distribution() -> None:
         ({"y": Y[:2]}, r"Expected 'y' of shape \[3\], its event shape in the joint; got shape \[2\]"),
         ({"y": [1.0, np.nan, 2.0]}, "got 1 NaN of 3 values"),
         ({"y": ["a", "b", "c"]}, "Expected numbers for 'y'"),
-        ({}, "got an empty dict: nothing is observed"),
         (Y, "got a ndarray"),
     ],
 )
