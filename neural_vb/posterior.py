@@ -28,6 +28,7 @@ from neural_vb.verdicts import Verdict
 from neural_vb.whitening import WhitenedTarget
 
 SUMMARY_DRAWS = 32_768
+PLOT_DRAWS = 20_000  # of fewer, contours are ragged
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,11 +367,11 @@ class Posterior:
         """ELBO, critic accuracy and gradient norms over training; a matplotlib Figure."""
         return drawing.add_note(plots.plot_training(self.history), self._said())
 
-    def plot_pair(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
+    def plot_pair(self, num_draws: int = PLOT_DRAWS, *, seed: int = 0, **options: Any) -> Any:
         """Pairs of variables; options of :func:`neural_vb.plots.plot_pair`. A matplotlib Figure."""
         return drawing.add_note(plots.plot_pair(self.sample(num_draws, seed=seed), **options), self._said())
 
-    def plot_marginals(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
+    def plot_marginals(self, num_draws: int = PLOT_DRAWS, *, seed: int = 0, **options: Any) -> Any:
         """Marginal densities; options of :func:`neural_vb.plots.plot_marginals`. A matplotlib Figure."""
         return drawing.add_note(plots.plot_marginals(self.sample(num_draws, seed=seed), **options), self._said())
 
