@@ -13,7 +13,10 @@ from neural_vb.errors import DtypeError, GradientError, NeuralVBError, TargetSha
 
 tfd = tfp.distributions
 
-ROW_FIX = "reduce over the event axes only and keep the leading one, e.g. tf.reduce_sum(..., axis=-1)"
+ROW_FIX = (
+    "reduce over the event axes only and keep the leading one, e.g. tf.reduce_sum(..., axis=-1); where a parameter "
+    "meets data give it an axis for them, mu[:, None] or mu[..., tf.newaxis]"
+)
 POINT_FIX = "return a scalar for one point, or drop vectorized=False if the callable takes [n, ...]"
 
 
@@ -34,13 +37,18 @@ def checked(value: Any, num_rows: int | None, dtype: tf.DType | None, fix: str, 
         return value
     wrong_rows = rank == 1 and shape.rank == 1 and None not in (num_rows, shape[0]) and shape[0] != num_rows
     if shape.rank != rank or wrong_rows:
-        rows = "n" if num_rows is None else num_rows
         raise TargetShapeError(
-            expected=f"one log density for each row, shape [{rows}]" if rank else "a scalar log density for one point",
+            expected=_one_each(num_rows) if rank else "a scalar log density for one point",
             got=f"shape {shape.as_list()}" + (" (a scalar: the rows were summed together)" if not shape.rank else ""),
             fix=fix if shape[-1:].as_list() != [1] else f"drop the last axis of size 1 (tf.squeeze(..., -1)), or {fix}",
         )
     return value
+
+
+def _one_each(num_rows: int | None) -> str:
+    if num_rows is None:
+        return "one log density for each of the n points, shape [n]"
+    return f"one log density for each of the {num_rows} points on which log_prob is tried together, shape [{num_rows}]"
 
 
 def _no_tensor(value: Any) -> NeuralVBError:

@@ -7,6 +7,7 @@ user's own names. ``LogProbTarget`` is a TensorFlow callable, ``JointTarget`` a 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +31,7 @@ from neural_vb.errors import (
 )
 
 tfd = tfp.distributions
+MAX_RANK = 4  # longer lists of numbers are data
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,6 +323,8 @@ def as_target(
         _refuse_shape_arguments(event_shape, bijector, vectorized, "a Target, which knows its own events")
         return target
     if isinstance(target, tfd.Distribution | type) or not callable(target):
+        if inspect.isgenerator(target):
+            raise _undecorated(f"the generator {target.__name__}")
         kind = f"the class {target.__name__}" if isinstance(target, type) else f"a {type(target).__name__}"
         single = isinstance(target, tfd.Distribution)
         raise UnsupportedError(
@@ -329,6 +333,14 @@ def as_target(
             fix="pass its log_prob with event_shape=..., or put it into a tfd.JointDistributionNamed"
             if single
             else "pass a function from points [n, ...] to log densities [n], with event_shape=...",
+        )
+    if inspect.isgeneratorfunction(target):
+        raise _undecorated(f"the generator function {getattr(target, '__name__', '')}".rstrip())
+    if event_shape is None and _is_shape(data):
+        raise EventShapeError(
+            expected="event_shape by its name",
+            got=f"{data!r} in the place of data",
+            fix=f"pass event_shape={data!r}: only `target` and `data` go without a name",
         )
     _refuse(data is not None, DataError, "data", "a callable, which takes only parameters; let it close over its data")
     return LogProbTarget(target, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
@@ -341,6 +353,22 @@ def _flatten(z: Tensor, dtype: tf.DType, size: int) -> tuple[Tensor, Any]:
     static = lead.is_fully_defined()
     flat = tf.reshape(z, [lead.num_elements() if static else -1, size])
     return flat, lead.as_list() if static else tf.shape(z)[:-1]
+
+
+def _undecorated(got: str) -> UnsupportedError:
+    return UnsupportedError(
+        expected="a log density (a callable), a TFP joint distribution or a Target",
+        got=f"{got}, which yields distributions but is no joint distribution yet",
+        fix="decorate the function with @tfd.JointDistributionCoroutineAutoBatched, and pass it with data={...}",
+    )
+
+
+def _is_shape(value: Any) -> bool:
+    """Whether it looks like an ``event_shape``: a number, a list of them, or lists by name."""
+    if isinstance(value, Mapping):
+        return len(value) > 0 and all(isinstance(part, list | tuple) and _is_shape(part) for part in value.values())
+    sizes = value if isinstance(value, list | tuple) else [value]
+    return len(sizes) <= MAX_RANK and all(type(size) is int and size >= 0 for size in sizes)
 
 
 def _no_data(names: tuple[str, ...]) -> DataError:
