@@ -27,6 +27,11 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as ``1 point`` and ``2 points``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def shown(value: object, limit: int = 200) -> str:
     """What a user has passed, to be quoted in an error; its kind alone where it cannot say what it is."""
     try:

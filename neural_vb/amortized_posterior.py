@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import _checks, archives, checkpoints, polish, psis
+from neural_vb._text import counted
 from neural_vb._types import Array, Critic, Parameters, RatioLoss, Sampler, Status, Tensor
 from neural_vb.avb import Parts
 from neural_vb.binding import bind
@@ -213,7 +214,7 @@ class AmortizedPosterior:
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.family.data_shapes.items())
         lines = [
-            f"Amortised posterior of {self.family.event_size} unconstrained dimensions, given {shapes}",
+            f"Amortised posterior of {counted(self.family.event_size, 'unconstrained dimension')}, given {shapes}",
             f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",
             *self.notes,
             "Accuracy: not assessed; nvb.diagnostics.sbc ranks simulated truths among the draws",
@@ -254,7 +255,7 @@ def load_amortized(
         family = JointFamily(joint, content["observed"])
         if family.event_size != content["event_size"] or family.data_shapes != content["shapes"]:
             raise FileFormatError(
-                expected=f"an amortised posterior of {family.event_size} unconstrained dimensions, data "
+                expected=f"an amortised posterior of {counted(family.event_size, 'unconstrained dimension')}, data "
                 f"{family.data_shapes}",
                 got=f"one of {content['event_size']}, data {content['shapes']}, in {path}",
                 fix="pass the joint that was fitted",

@@ -122,7 +122,7 @@ def read(
     except OSError as error:
         raise _bad(folder, kind, f"unreadable: {error}") from error
     except Exception as error:  # of damage anything may come
-        raise _bad(folder, kind, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise _bad(folder, kind, f"damaged: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _confirm_ours(manifest: Path) -> None:
@@ -190,7 +190,12 @@ def _parse(raw: bytes) -> Any:
 
 
 def _check_manifest(folder: Path, manifest: Any, kind: str) -> None:
-    if not isinstance(manifest, dict) or manifest.get("format") != f"neural_vb {kind}":
+    if not isinstance(manifest, dict):
+        raise _bad(folder, kind, "a manifest of something else")
+    sealed = manifest.get("seal") == seal(manifest)
+    if "seal" in manifest and not sealed:  # before what it says is taken at its word
+        raise _bad(folder, kind, f"damaged: {MANIFEST} was changed: its sum is another")
+    if manifest.get("format") != f"neural_vb {kind}":
         raise _bad(folder, kind, "a manifest of something else")
     if manifest.get("schema") != SCHEMA:
         found, writer = manifest.get("schema"), str(manifest.get("neural_vb"))[:40]
@@ -199,10 +204,10 @@ def _check_manifest(folder: Path, manifest: Any, kind: str) -> None:
             got=f"schema {str(found)[:40]} in {folder}, written by neural_vb {writer}",
             fix="fit and save again with this version, or load it with the version that wrote it",
         )
-    if manifest.get("seal") != seal(manifest):
-        raise _bad(folder, kind, f"{MANIFEST} was changed: its sum is another")
+    if not sealed:
+        raise _bad(folder, kind, f"damaged: {MANIFEST} was changed: it has no sum")
     if set(manifest) != {"format", "schema", "neural_vb", "tensors", "content", "seal"}:
-        raise _bad(folder, kind, "a manifest with other names")
+        raise _bad(folder, kind, "damaged: a manifest with other names")
 
 
 def _arrays(folder: Path, kind: str, listed: Mapping[str, Any]) -> list[Array]:
@@ -211,22 +216,22 @@ def _arrays(folder: Path, kind: str, listed: Mapping[str, Any]) -> list[Array]:
 
     size, sha256, shapes = listed["bytes"], listed["sha256"], listed["arrays"]
     if not isinstance(sha256, str) or len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
-        raise _bad(folder, kind, "a sum that is none")
+        raise _bad(folder, kind, "damaged: a sum that is none")
     total = 0
     for dtype, shape in shapes:
         if not all(type(length) is int and 0 <= length <= MAX_BYTES for length in shape) or len(shape) > 8:
-            raise _bad(folder, kind, f"a tensor of shape {str(shape)[:80]}")
+            raise _bad(folder, kind, f"damaged: a tensor of shape {str(shape)[:80]}")
         total += math.prod(shape) * DTYPES[dtype].itemsize
     if len(shapes) > MAX_TENSORS or total > MAX_BYTES or not total <= size <= total + MAX_MANIFEST:
-        raise _bad(folder, kind, f"{len(shapes)} tensors of {total} bytes in a file of {size}")
+        raise _bad(folder, kind, f"damaged: {len(shapes)} tensors of {total} bytes in a file of {size}")
     name = file_name(sha256)
     raw = atomic.read_file(folder / name, limit=size)
     if len(raw) != size or hashlib.sha256(raw).hexdigest() != sha256:
-        raise _bad(folder, kind, f"{name} was changed: its sum is another")
+        raise _bad(folder, kind, f"damaged: {name} was changed: its sum is another")
     found = load(raw)
     arrays = [found[_name(index)] for index in range(len(shapes))]
     if len(found) != len(shapes) or [[a.dtype.name, list(a.shape)] for a in arrays] != shapes:
-        raise _bad(folder, kind, "tensors of other shapes than the manifest says")
+        raise _bad(folder, kind, "damaged: tensors of other shapes than the manifest says")
     return arrays
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from neural_vb import archives, binding, conditional_flows, contrasts, critics, features, networks, samplers
-from neural_vb._types import Array, Contrast, Parameters, Status, Target
+from neural_vb._text import counted
+from neural_vb._types import Array, Contrast, Derived, Parameters, Status, Target
 from neural_vb.avb import Parts, losses
 from neural_vb.bending import Bend, Map
-from neural_vb.errors import FileFormatError
+from neural_vb.errors import DataError, EventShapeError, FileFormatError, NeuralVBError
 from neural_vb.history import History
 from neural_vb.probing import naming
 from neural_vb.ridges import Ridge
+from neural_vb.targets import JointTarget
 from neural_vb.warping import Warp
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -91,11 +96,12 @@ def _confirm(target: WhitenedTarget, then: Array, path: str | Path) -> None:
         )
 
 
-def save(record: Record, path: str | Path, *, overwrite: bool = False) -> None:
+def save(record: Record, path: str | Path, *, derived: Derived | None = None, overwrite: bool = False) -> None:
     """Write a record to a folder ``path``; errors as in :func:`archives.write`."""
     content = {
         "event_size": record.whitened.event_size,
         **{name: getattr(record.parts, name) for name in ROLES},
+        "derived": derived,
         "parameters": record.parameters,
         **whitening_content(record.whitened.whitening),
         "offset": float(record.whitened.offset),
@@ -108,6 +114,39 @@ def save(record: Record, path: str | Path, *, overwrite: bool = False) -> None:
         "witness": witness(record.whitened),
     }
     archives.write(path, KIND, content, PARTS, overwrite=overwrite)
+
+
+def confirm_arguments(
+    path: str | Path, target: Any, data: Any, event_shape: Any, *, supplied: Mapping[str, Any] | None = None
+) -> None:
+    """Look at the file before the target is built, and at what is easily left out because the file seems to have it.
+
+    Raises:
+        FileFormatError, ConfigurationError: as in :func:`load`.
+        DataError: a joint distribution without data, and the posterior was fitted with some.
+        EventShapeError: a log density without ``event_shape``.
+    """
+    size = archives.read(path, KIND, PARTS, lambda content: int(content["event_size"]), supplied=supplied)
+    if isinstance(target, tfp.distributions.JointDistribution) and data is None and _size_of(target) != size:
+        raise DataError(
+            expected=f"the data= that the posterior in {path} was fitted to, which the file does not hold",
+            got="a joint distribution and no data=",
+            fix="pass data={...} as to fit",
+        )
+    plain = callable(target) and not isinstance(target, tfp.distributions.Distribution | Target | type)
+    if plain and event_shape is None and not inspect.isgeneratorfunction(target):
+        raise EventShapeError(
+            expected="event_shape= with a log density, as it was passed to fit",
+            got=f"no event_shape=, for a posterior of {counted(size, 'unconstrained dimension')} in {path}",
+            fix=f"pass event_shape=..., such as [{size}], and bijector= if there was one",
+        )
+
+
+def _size_of(joint: Any) -> int | None:
+    """Unconstrained dimensions of a joint without data; None where that is no target."""
+    with suppress(NeuralVBError):
+        return JointTarget(joint, None).event_size
+    return None
 
 
 def load(
@@ -134,7 +173,7 @@ def load(
     def record(content: Mapping[str, Any]) -> tuple[Record, Array]:
         if content["event_size"] != target.event_size:
             raise FileFormatError(
-                expected=f"a posterior of {target.event_size} unconstrained dimensions, like the target's",
+                expected=f"a posterior of {counted(target.event_size, 'unconstrained dimension')}, like the target's",
                 got=f"one of {str(content['event_size'])[:40]} in {path}",
                 fix="pass the target that was fitted",
             )

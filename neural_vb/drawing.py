@@ -32,6 +32,15 @@ def style() -> Iterator[Any]:
         yield plt
 
 
+def words(heading: str, text: str) -> Any:
+    """A low figure of two lines, where there is nothing to draw."""
+    with style() as plt:
+        figure = plt.figure(figsize=(6.5, 1.3), layout="constrained")
+        figure.text(0.5, 0.66, heading, ha="center", va="center", fontsize=11)
+        figure.text(0.5, 0.36, text, ha="center", va="center", color=INK)
+    return figure
+
+
 def finish(axis: Any, ticks: int = 5, *, x: Any = None, y: Any = None, values: bool = True) -> None:
     """Give light spines and few ticks, at the values of discrete draws `x` and `y`, upright only with `values`.
 

@@ -111,5 +111,9 @@ class ImportanceWarning(NeuralVBWarning):
     """Importance weights were asked for where they are unreliable."""
 
 
+class PriorWarning(NeuralVBWarning):
+    """A joint distribution came without data: its draws are those of the prior."""
+
+
 class StorageWarning(NeuralVBWarning):
     """A checkpoint could not be written; the fit goes on, and the checkpoint before is as it was."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ import tensorflow as tf
 
 from neural_vb import (
     _checks,
-    archives,
     arguments,
     checkpoints,
     contrasts,
@@ -30,7 +26,8 @@ from neural_vb import (
     samplers,
     starting,
 )
-from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Status, Target
+from neural_vb._text import counted
+from neural_vb._types import Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Status, Target
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
@@ -43,7 +40,7 @@ from neural_vb.priors import JointPrior
 from neural_vb.probing import naming
 from neural_vb.progress import Progress
 from neural_vb.provenance import versions
-from neural_vb.resuming import opened
+from neural_vb.resuming import call_of, opened, seconds_between
 from neural_vb.targets import JointTarget, as_target
 from neural_vb.training import Callback, TrainingConfig, train
 from neural_vb.warm_start import WarmStart, longest_score, warm_start
@@ -81,7 +78,7 @@ def fit(
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | Path | None = None,
-    every: float = 10.0,
+    every: float | None = None,
 ) -> Posterior:
     """Fit an implicit posterior to an unnormalised log density.
 
@@ -96,7 +93,7 @@ def fit(
 
     Args:
         target: a TensorFlow callable, [n, *event_shape] -> [n] in nats; or a TFP joint distribution; or a ``Target``.
-        data: observed parts of a joint distribution, by name.
+        data: observed parts of a joint distribution, by name; without, its own density is fitted, the prior.
         event_shape: of a callable: a shape, or a dict of names -> shapes for a callable with keyword arguments.
         bijector: of a callable: from the real line to each part's support; identity where a dict has no entry. The
             Jacobian is added for you.
@@ -118,7 +115,8 @@ def fit(
         callbacks: called with (step, metrics) after each window of steps, if there are any; a true value stops the run.
         checkpoint: a folder for the state of the fit. After a kill the same call goes on from there, to the same bits
             on the same machine in the same mode; after its end it returns at once.
-        every: seconds between two states; they are taken between windows of steps, and after the warm start.
+        every: seconds between two states of ``checkpoint``, 10 when None; they are taken between windows of steps, and
+            after the warm start.
 
     Raises:
         NeuralVBError: one of its kinds, before training starts; see ``neural_vb.errors``.
@@ -153,7 +151,7 @@ def fit(
     asked = (config, sampler, critic, contrast, None if ratio_loss is ratio_losses.logistic else ratio_loss)
     plain = all(choice is None for choice in asked)
     seed, config = _checks.seed(seed), config or TrainingConfig()
-    _checks.positive("every", every)
+    every = seconds_between(every, checkpoint)
     with naming():
         given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
         arguments.check_size(given)
@@ -161,7 +159,7 @@ def fit(
         if arguments.is_numpy(given):
             config = replace(config, jit_compile=False)
         points, num_starts, moments, start_notes = _start(given, start, seed)
-    call = _call(seed, config, asked, points, moments)
+    call = call_of(seed, config, asked, points, moments)
     running = naming(tf.errors.InvalidArgumentError)  # assertions of values that only some draws break
     with Progress(enabled=progress) as bar, opened(checkpoint, every, call) as states, running, naming_raised(given):
         bar.stage("check")
@@ -229,6 +227,8 @@ def fit(
                 status = _explained(
                     status, parts, Layout(parameters).unpack(trained.state.parameters), warm.target, seed
                 )
+            elif status.reason == "interrupted" and states is not None:
+                status = status._replace(advice="repeat the same call to go on from the checkpoint")
             parameters = trained.parameters
             ended = status.reason == "plateau" or (plain and status.reason == "step_limit")
             if ended and not isinstance(start, Posterior):
@@ -249,22 +249,6 @@ def fit(
         (*_about(given), *start_notes, *examination.notes, *finish_notes),
         versions(jit_compile, trained_target.dtype),
     )
-
-
-def _call(seed: int, config: TrainingConfig, asked: Sequence[Any], points: Array, moments: Any) -> dict[str, str]:
-    """Everything but the target that the bits of a fit depend on, as text by name."""
-    arrays: list[Array] = []
-    parts = json.dumps(archives.encode(tuple(asked[1:]), checkpoints.PARTS, arrays))
-    prior = next((part.distribution for part in asked[1:] if isinstance(part, contrasts.Prior)), None)
-    with suppress(ValueError, TypeError, AttributeError, tf.errors.OpError):  # named when it is tried
-        if prior is not None:  # known by its density at the points
-            arrays.append(np.asarray(prior.log_prob(tf.cast(points, prior.dtype))))
-    sums = [
-        hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for a in (points, *(moments or ()), *arrays)
-    ]
-    # A part of the user's own is known by its name alone.
-    said = {"seed": seed, "config": config if asked[0] else None, "parts": parts, "start": " ".join(sums)}
-    return {name: str(value) for name, value in said.items()} | versions(config.jit_compile, tf.float32)
 
 
 def _explained(status: Status, parts: Parts, parameters: Parameters, target: WhitenedTarget, seed: int) -> Status:
@@ -298,16 +282,20 @@ def load(
 
     Raises:
         FileFormatError: the folder is missing, damaged, or was fitted to another target or to other data.
-        ConfigurationError: a part of the user's own has to be passed again, or an option is of another kind.
+        ConfigurationError: a part of the user's own, or ``derived``, has to be passed again, or an option is of another
+            kind.
+        DataError, EventShapeError: ``data`` of a joint, or ``event_shape`` of a log density, was left out.
     """
     own = {"sampler": sampler, "critic": critic, "contrast": contrast}
     asked = ratio_losses.logistic if ratio_loss is None else ratio_loss
     arguments.check_options(
         vectorized=vectorized, progress=False, callbacks=(), derived=derived, ratio_loss=asked, **own
     )
+    users = {**own, "ratio_loss": ratio_loss, "derived": derived}
+    supplied = {name: part for name, part in users.items() if part is not None}
+    checkpoints.confirm_arguments(path, target, data, event_shape, supplied=supplied)
     with naming():
         given = as_target(target, data, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
-    supplied = {name: part for name, part in {**own, "ratio_loss": ratio_loss}.items() if part is not None}
     record = checkpoints.load(path, given, supplied=supplied, resolve=_resolve)
     return Posterior(*record[:6], derived, *record[6:])
 
@@ -317,7 +305,7 @@ def _start(target: Target, start: Any, seed: int) -> starting.Start:
         return starting.find(target, start, seed)
     if start.target.event_size != target.event_size:
         raise StartError(
-            expected=f"an earlier posterior of {target.event_size} unconstrained dimensions",
+            expected=f"an earlier posterior of {counted(target.event_size, 'unconstrained dimension')}",
             got=f"one of {start.target.event_size}",
             fix="pass a posterior of the same model, or leave start= out",
         )

@@ -30,7 +30,7 @@ def plot_training(history: Any) -> Any:
 
     Returns:
         A matplotlib `Figure`. Values that are not finite leave gaps. The ELBO's axis fits the last four fifths of the
-        run; a note says what lies below it.
+        run; a note says what lies below it. Of a fit that was met at the warm start it has words alone.
 
     Raises:
         DataError: when the history is empty.
@@ -43,6 +43,8 @@ def plot_training(history: Any) -> Any:
             got="none: no window of steps came to its end",
             fix="train for at least one step: fit(..., start=posterior)",
         )
+    if not step[-1]:
+        return _untrained(history)
     with drawing.style() as plt:
         ratios = {"height_ratios": [3, 2, 2, 1]}
         figure, axes = plt.subplots(4, 1, figsize=(6.5, 6.5), sharex=True, layout="constrained", gridspec_kw=ratios)
@@ -218,7 +220,7 @@ def plot_density(
     xs, ys, density = smoothing.density_on_grid(log_density, x_limits, y_limits, np.result_type(x, y))
     area = (xs[0, 1] - xs[0, 0]) * (ys[1, 0] - ys[0, 0])
     mass = density / density.sum()
-    bins = int(np.clip(1.6 * x.size ** (1 / 3), 15, 80))
+    bins = int(np.clip(1.6 * x.size ** (1 / 3), 15, 120))
     edges = [np.linspace(*lim, bins + 1) for lim in (x_limits, y_limits)]
     counts, *_ = np.histogram2d(x, y, edges)
     drawn = counts.T / (x.size * (edges[0][1] - edges[0][0]) * (edges[1][1] - edges[1][0]))
@@ -244,6 +246,14 @@ def plot_density(
             figure.suptitle(title, fontsize=11)
         drawing.notes(figure, ["lines: 50 % and 90 % of the density", _beyond_note(shown, limits)])
     return figure
+
+
+def _untrained(history: Any) -> Any:
+    """Words instead of axes with nothing in them."""
+    numbers = getattr(history, "warm_start", {})
+    shown = {"bound": ("lower bound", 4), "divergence": ("divergence from the target", 2)}
+    told = [f"{label} {numbers[name]:.{n}g} nats" for name, (label, n) in shown.items() if name in numbers]
+    return drawing.words("met at the warm start: nothing was trained", "; ".join(told).replace("-", "−"))
 
 
 def _plot_elbo(axis: Any, step: np.ndarray, history: Any) -> None:

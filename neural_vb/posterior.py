@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import _checks, arguments, checkpoints, drawing, inference_data, plots
+from neural_vb._text import counted
 from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, Tensor
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
@@ -28,6 +29,7 @@ from neural_vb.verdicts import Verdict
 from neural_vb.whitening import WhitenedTarget
 
 SUMMARY_DRAWS = 32_768
+PLOT_DRAWS = 40_000  # of fewer, contours are ragged
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,11 +236,11 @@ class Posterior:
 
     def __repr__(self) -> str:
         size, steps = self.target.event_size, self.history.step[-1] if len(self.history.step) else 0
-        return f"<Posterior of {size} dimensions: seed {self.seed}, {self.status.reason} at step {steps}>"
+        return f"<Posterior of {counted(size, 'dimension')}: seed {self.seed}, {self.status.reason} at step {steps}>"
 
     def __str__(self) -> str:
         lines = [
-            f"Implicit posterior of {self.target.event_size} unconstrained dimensions",
+            f"Implicit posterior of {counted(self.target.event_size, 'unconstrained dimension')}",
             f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",
             f"ELBO: {self.elbo} nats (estimate, not a bound)",
             *(f"Note: {note}" for note in self.notes),
@@ -366,11 +368,11 @@ class Posterior:
         """ELBO, critic accuracy and gradient norms over training; a matplotlib Figure."""
         return drawing.add_note(plots.plot_training(self.history), self._said())
 
-    def plot_pair(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
+    def plot_pair(self, num_draws: int = PLOT_DRAWS, *, seed: int = 0, **options: Any) -> Any:
         """Pairs of variables; options of :func:`neural_vb.plots.plot_pair`. A matplotlib Figure."""
         return drawing.add_note(plots.plot_pair(self.sample(num_draws, seed=seed), **options), self._said())
 
-    def plot_marginals(self, num_draws: int = 4_000, *, seed: int = 0, **options: Any) -> Any:
+    def plot_marginals(self, num_draws: int = PLOT_DRAWS, *, seed: int = 0, **options: Any) -> Any:
         """Marginal densities; options of :func:`neural_vb.plots.plot_marginals`. A matplotlib Figure."""
         return drawing.add_note(plots.plot_marginals(self.sample(num_draws, seed=seed), **options), self._said())
 
@@ -392,4 +394,4 @@ class Posterior:
         record = checkpoints.Record(
             self.parts, self.parameters, self.whitened, self.history, self.status, self.seed, self.notes, self.versions
         )
-        checkpoints.save(record, path, overwrite=overwrite)
+        checkpoints.save(record, path, derived=self.derived, overwrite=overwrite)

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import tails
+from neural_vb._text import counted
 from neural_vb._types import Array, Seed, Target
 from neural_vb.errors import (
     DtypeError,
@@ -96,7 +97,8 @@ def examine(target: Target, points: Array, *, seed: Seed) -> Examination:
     notes += _check_values(precise, points, exact, near, labels)
     overflows = int((np.isfinite(exact) & ~np.isfinite(values)).sum())
     if overflows:
-        notes.append(f"log p overflows in {chosen.target.dtype.name} at {overflows} points; such points are skipped.")
+        where = counted(overflows, "point")
+        notes.append(f"log p overflows in {chosen.target.dtype.name} at {where}; such points are skipped.")
     if isinstance(slow, NumPyLogProb):
         _check_differences(precise, points, labels)
     notes += _check_gradients(chosen, points, values, gradients, near, labels)
@@ -191,7 +193,7 @@ def _compare_rows(probe: Probe, points: Array, values: Array, again: Array, what
         expected="a log density that treats each row on its own",
         got=f"one whose value for a row {what} ({values[i]:.6g} and {again[i]:.6g})",
         fix="reduce over event axes only (axis=-1, not over all axes), keep data axes apart from the axis of draws "
-        "(z[..., tf.newaxis]), or pass vectorized=False; for a TFP joint use its AutoBatched class or "
+        "(mu[:, None], z[..., tf.newaxis]), or pass vectorized=False; for a TFP joint use its AutoBatched class or "
         "tfd.Independent",
     )
 
@@ -228,7 +230,10 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
     found = ", ".join(f"{kind} at {int(hits.sum())}" for kind, hits in kinds.items() if hits.any())
     found += f" of {len(values)} points"
     if finite[near].all():
-        return [f"log p is not finite far from the start ({found}, all in the farther half); such points are skipped."]
+        return [
+            f"log p is not finite far from the start ({found}, all in the farther half). This is common and harmless: "
+            "such points are skipped."
+        ]
     start = "start=... at a point where log p is finite"
     if kinds["+inf"][near].any():
         fix = f"look for a division by zero or an overflow in log_prob, or pass {start}"
@@ -295,9 +300,9 @@ def _check_gradients(
             fix="remove tf.round, tf.sign, tf.floor, tf.argmax, integer casts and tf.stop_gradient from their way",
         )
     if everywhere.any():
-        count = int(everywhere.any(1).sum())
+        where = counted(int(everywhere.any(1).sum()), "point")
         return [
-            f"the gradient is not finite at {count} points far from the start or from its values; they are skipped."
+            f"the gradient is not finite at {where} far from the start or from its values, which does no harm: skipped."
         ]
     return []
 

@@ -6,24 +6,28 @@ The folder holds the two newest states, each an archive of its own (``checkpoint
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from neural_vb import archives, atomic, checkpoints
+from neural_vb import _checks, archives, atomic, checkpoints, contrasts
 from neural_vb._types import Array, Base, Status, Target
-from neural_vb.errors import CheckpointError, FileFormatError, StorageError, StorageWarning
+from neural_vb.errors import CheckpointError, ConfigurationError, FileFormatError, StorageError, StorageWarning
 from neural_vb.optimiser import TrainingState
 from neural_vb.population import Population
-from neural_vb.training import Snapshot
+from neural_vb.provenance import versions
+from neural_vb.training import Snapshot, TrainingConfig
 from neural_vb.warm_start import WarmStart
 from neural_vb.whitening import WhitenedTarget
 
@@ -35,6 +39,7 @@ except ImportError:  # no locks on Windows
 
 KIND = "checkpoint"
 KEPT = 2
+EVERY = 10.0  # seconds between two states
 LOCK = "lock"
 NAME = "checkpoint-"
 OURS = re.compile(NAME + "[0-9]{10}")  # what else is in the folder is left alone
@@ -155,9 +160,11 @@ class Checkpoints:
 
     def _confirm_call(self, then: Mapping[str, str]) -> None:
         names = [name for name in {**then, **self.call} if then.get(name) != self.call.get(name)]
+        if "seed" in names and "start" in names:
+            names.remove("start")  # points to begin at follow from the seed
         if names:
-            differences = (f"{n}: {_short(then.get(n))} then, {_short(self.call.get(n))} now" for n in names)
-            raise self._another(f"a call with another {', '.join(names)} ({'; '.join(differences)})")
+            differences = (_difference(name, then.get(name), self.call.get(name)) for name in names)
+            raise self._another(f"a call with {'; '.join(differences)}")
 
     def _confirm_target(self, target: WhitenedTarget, then: Array) -> None:
         now = checkpoints.witness(target)
@@ -170,6 +177,36 @@ class Checkpoints:
             got=what,
             fix="repeat that call to go on with it; for another one choose another folder, or remove this one",
         )
+
+
+def seconds_between(every: Any, checkpoint: Any) -> float:
+    """``every``, or its default; ``ConfigurationError`` where it is no positive number, or there is nothing to keep."""
+    if every is None:
+        return EVERY
+    seconds = _checks.positive("every", every)
+    if checkpoint is None:
+        raise ConfigurationError(
+            expected="checkpoint= beside every=, the seconds between two states that are kept there",
+            got=f"every={every} and no checkpoint=",
+            fix='pass checkpoint="a_folder", or leave every= out',
+        )
+    return seconds
+
+
+def call_of(seed: int, config: TrainingConfig, asked: Sequence[Any], points: Array, moments: Any) -> dict[str, str]:
+    """Everything but the target that the bits of a fit depend on, as text by name."""
+    arrays: list[Array] = []
+    parts = json.dumps(archives.encode(tuple(asked[1:]), checkpoints.PARTS, arrays))
+    prior = next((part.distribution for part in asked[1:] if isinstance(part, contrasts.Prior)), None)
+    with contextlib.suppress(ValueError, TypeError, AttributeError, tf.errors.OpError):  # named when it is tried
+        if prior is not None:  # known by its density at the points
+            arrays.append(np.asarray(prior.log_prob(tf.cast(points, prior.dtype))))
+    sums = [
+        hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for a in (points, *(moments or ()), *arrays)
+    ]
+    # A part of the user's own is known by its name alone.
+    said = {"seed": seed, "config": config if asked[0] else None, "parts": parts, "start": " ".join(sums)}
+    return {name: str(value) for name, value in said.items()} | versions(config.jit_compile, tf.float32)
 
 
 @contextlib.contextmanager
@@ -226,6 +263,20 @@ def _snapshot(training: Mapping[str, Any]) -> Snapshot:
         row.update({name: int(row[name]) for name in ("step", "last_step")})
     decay_start, decay_steps, end = training["end"]
     return Snapshot(state, rows, decay_start, decay_steps, end, Status(*training["status"]), bool(training["done"]))
+
+
+def _difference(name: str, then: str | None, now: str | None) -> str:
+    """What a user has changed, in the words of the call."""
+    if name == "start":  # known by its sum, which says nothing
+        return "another start="
+    if name == "parts" and then is not None and now is not None:
+        pairs = zip(checkpoints.ROLES, json.loads(then), json.loads(now), strict=True)
+        return "another " + ", ".join(f"{role}=" for role, one, other in pairs if one != other)
+    settings = [(text or "").removeprefix("TrainingConfig(").removesuffix(")").split(", ") for text in (then, now)]
+    if name == "config" and len(settings[0]) == len(settings[1]) > 1:
+        changed = [pair for pair in zip(*settings, strict=True) if pair[0] != pair[1]]
+        return "another config: " + ", ".join(f"{one} there, {other} here" for one, other in changed)
+    return f"another {name}: {name}={_short(then)} there, {name}={_short(now)} here"
 
 
 def _short(text: str | None) -> str:

@@ -12,6 +12,7 @@ from neural_vb.errors import DataError
 
 GRID_1D = 512
 GRID_2D = 160
+ABRUPT = 0.25  # of a density's bulk, at its end: a bound
 FEW = 500  # draws that do not show where a density ends
 
 Limits: TypeAlias = tuple[float, float]
@@ -125,12 +126,15 @@ def mass_2d(
 def _ends(column: np.ndarray, limits: Limits, bandwidth: float, always_pad: bool = False) -> Limits:
     """Where a grid ends: at the outermost draw where that lies at a bound, else three bandwidths beyond it."""
     ends = []
+    # Draws in half a bandwidth at a quarter of the mean density of the half of all draws that lie closest.
+    high = ABRUPT * column.size * 0.5 / (1.349 * bulk_scale(column) or 1.0) * bandwidth / 2
     for sign, limit in zip((-1.0, 1.0), limits, strict=True):
         depth = (sign * column).max() - sign * column  # of each draw below the outermost one
         outer = int((depth <= bandwidth / 2).sum())
         inner = int((depth <= bandwidth).sum()) - outer
-        # At a bound a density ends abruptly; a light tail has only a draw or two within half a bandwidth of its end.
-        bounded = not always_pad and depth.any() and column.size >= FEW and outer >= max(5, inner / 4)
+        # At a bound a density ends abruptly, at a height, which a line through both halves of a bandwidth tells: the
+        # foot of a lognormal is as steep as some bounds are, but goes to zero.
+        bounded = not always_pad and depth.any() and column.size >= FEW and 1.5 * outer - 0.5 * inner >= max(5, high)
         pad = 0.0 if bounded else 3 * bandwidth or 0.5
         ends.append(min(sign * limit, (sign * column).max() + pad) * sign)
     return ends[0], ends[1]

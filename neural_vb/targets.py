@@ -7,16 +7,17 @@ user's own names. ``LogProbTarget`` is a TensorFlow callable, ``JointTarget`` a 
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb import bijectors, joints
-from neural_vb._text import first_line
+from neural_vb import bijectors, joints, returned
+from neural_vb._text import first_line, listed
 from neural_vb._types import Array, Draws, LogProbFn, Seed, Target, Tensor
 from neural_vb.bijectors import EventMap
 from neural_vb.compilation import graph
@@ -26,14 +27,13 @@ from neural_vb.errors import (
     DataError,
     DtypeError,
     EventShapeError,
-    GradientError,
-    NeuralVBError,
+    PriorWarning,
     TargetShapeError,
-    TargetValueError,
     UnsupportedError,
 )
 
 tfd = tfp.distributions
+MAX_RANK = 4  # longer lists of numbers are data
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class LogProbTarget:
         flat, lead = _flatten(z, self.dtype, self.event_size)
         event = self.event_map.forward(flat)
         if self.vectorized:
-            value = _checked(self._call(event), flat.shape[0], self.dtype, _ROW_FIX)
+            value = returned.checked(self._call(event), flat.shape[0], self.dtype, returned.ROW_FIX)
         else:
             value = self._map(event)
         return tf.reshape(value + self.event_map.log_det(flat), lead)
@@ -118,7 +118,7 @@ class LogProbTarget:
         @tf.autograph.experimental.do_not_convert
         def one(point: Draws) -> Tensor:
             try:
-                return _checked(self._call(point), None, self.dtype, _POINT_FIX, rank=0)
+                return returned.checked(self._call(point), None, self.dtype, returned.POINT_FIX, rank=0)
             except Exception as error:
                 raised.append(error)
                 raise
@@ -241,7 +241,7 @@ class JointTarget:
             raise TargetShapeError(
                 expected="a joint that evaluates many draws at once", got=first_line(error), fix=joints.AXIS_FIX
             ) from error
-        value = _checked(value, flat.shape[0], None, joints.AXIS_FIX)
+        value = returned.checked(value, flat.shape[0], None, joints.AXIS_FIX)
         return tf.reshape(tf.cast(value, self.dtype) + log_det, lead)
 
     def log_likelihood(self, draws: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -301,7 +301,7 @@ def as_target(
 
     Args:
         target: a callable, a TFP joint distribution (or a pinned one), or a ``Target``, which passes through.
-        data: observed values by name, for a joint distribution.
+        data: observed values by name, for a joint distribution; without them its own density is the target.
         event_shape: shape of one point, for a callable.
         bijector: support of the parts, for a callable.
         vectorized: False for a callable that takes a single point.
@@ -310,18 +310,25 @@ def as_target(
         UnsupportedError: ``target`` is none of these.
         EventShapeError: a callable without ``event_shape``, or another target with it.
         DataError, BijectorError, ConfigurationError: an argument is given that this kind of target does not take.
+
+    Warns:
+        PriorWarning: a joint distribution without ``data``.
     """
     if isinstance(target, tfp.experimental.distributions.JointDistributionPinned):
         _refuse(data is not None, DataError, "data", "a pinned joint distribution, which has its own")
         target, data = target.distribution, target.pins
     if isinstance(target, tfd.JointDistribution):
         _refuse_shape_arguments(event_shape, bijector, vectorized, "a joint distribution, which knows its own events")
+        if data is None:
+            _warn_of_the_prior(joints.part_names(target))
         return JointTarget(target, data)
     if isinstance(target, Target) and not isinstance(target, type):
         _refuse(data is not None, DataError, "data", "a Target, which has its own")
         _refuse_shape_arguments(event_shape, bijector, vectorized, "a Target, which knows its own events")
         return target
     if isinstance(target, tfd.Distribution | type) or not callable(target):
+        if inspect.isgenerator(target):
+            raise _undecorated(f"the generator {target.__name__}")
         kind = f"the class {target.__name__}" if isinstance(target, type) else f"a {type(target).__name__}"
         single = isinstance(target, tfd.Distribution)
         raise UnsupportedError(
@@ -331,12 +338,16 @@ def as_target(
             if single
             else "pass a function from points [n, ...] to log densities [n], with event_shape=...",
         )
+    if inspect.isgeneratorfunction(target):
+        raise _undecorated(f"the generator function {getattr(target, '__name__', '')}".rstrip())
+    if event_shape is None and _is_shape(data):
+        raise EventShapeError(
+            expected="event_shape by its name",
+            got=f"{data!r} in the place of data",
+            fix=f"pass event_shape={data!r}: only `target` and `data` go without a name",
+        )
     _refuse(data is not None, DataError, "data", "a callable, which takes only parameters; let it close over its data")
     return LogProbTarget(target, event_shape=event_shape, bijector=bijector, vectorized=vectorized)
-
-
-_ROW_FIX = "reduce over the event axes only and keep the leading one, e.g. tf.reduce_sum(..., axis=-1)"
-_POINT_FIX = "return a scalar for one point, or drop vectorized=False if the callable takes [n, ...]"
 
 
 def _flatten(z: Tensor, dtype: tf.DType, size: int) -> tuple[Tensor, Any]:
@@ -348,45 +359,29 @@ def _flatten(z: Tensor, dtype: tf.DType, size: int) -> tuple[Tensor, Any]:
     return flat, lead.as_list() if static else tf.shape(z)[:-1]
 
 
-def _checked(value: Any, num_rows: int | None, dtype: tf.DType | None, fix: str, *, rank: int = 1) -> Tensor:
-    """The callable's result, after looking at everything that is known without running it."""
-    if value is None:
-        raise TargetValueError(expected="a log density from log_prob", got="None", fix="return the value it computes")
-    if not tf.is_tensor(value):
-        raise _no_tensor(value)
-    if dtype is not None and value.dtype != dtype:
-        raise DtypeError(
-            expected=f"log_prob to return {dtype.name}, as its arguments are",
-            got=value.dtype.name,
-            fix="take the dtype from the arguments, e.g. tf.cast(data, z.dtype), or tf.cast the result",
-        )
-    shape = value.shape
-    if shape.rank is None:
-        return value
-    wrong_rows = rank == 1 and shape.rank == 1 and None not in (num_rows, shape[0]) and shape[0] != num_rows
-    if shape.rank != rank or wrong_rows:
-        rows = "n" if num_rows is None else num_rows
-        raise TargetShapeError(
-            expected=f"one log density for each row, shape [{rows}]" if rank else "a scalar log density for one point",
-            got=f"shape {shape.as_list()}" + (" (a scalar: the rows were summed together)" if not shape.rank else ""),
-            fix=fix if shape[-1:].as_list() != [1] else f"drop the last axis of size 1 (tf.squeeze(..., -1)), or {fix}",
-        )
-    return value
+def _undecorated(got: str) -> UnsupportedError:
+    return UnsupportedError(
+        expected="a log density (a callable), a TFP joint distribution or a Target",
+        got=f"{got}, which yields distributions but is no joint distribution yet",
+        fix="decorate the function with @tfd.JointDistributionCoroutineAutoBatched, and pass it with data={...}",
+    )
 
 
-def _no_tensor(value: Any) -> NeuralVBError:
-    kind = f"a {type(value).__module__}.{type(value).__name__}".replace("builtins.", "")
-    if isinstance(value, np.ndarray | np.generic | int | float | complex):
-        return GradientError(
-            expected="log_prob to return a TensorFlow tensor computed from its arguments",
-            got=f"{kind}, through which no gradient flows",
-            fix="compute it with TensorFlow operations (tf.reduce_sum for np.sum, ...), or bring NumPy code and its "
-            "gradient in through nvb.numpy_log_prob(value_and_grad)",
-        )
-    fix = "return one tensor, the log density alone"
-    if isinstance(value, tfd.Distribution):
-        fix = "return its log_prob of the data or parameters"
-    return TargetValueError(expected="log_prob to return a TensorFlow tensor", got=kind, fix=fix)
+def _is_shape(value: Any) -> bool:
+    """Whether it looks like an ``event_shape``: a number, a list of them, or lists by name."""
+    if isinstance(value, Mapping):
+        return len(value) > 0 and all(isinstance(part, list | tuple) and _is_shape(part) for part in value.values())
+    sizes = value if isinstance(value, list | tuple) else [value]
+    return len(sizes) <= MAX_RANK and all(type(size) is int and size >= 0 for size in sizes)
+
+
+def _warn_of_the_prior(names: tuple[str, ...]) -> None:
+    warnings.warn(
+        f"no data= was given, so that every part is latent ({listed(names)}): the draws will be those of the joint "
+        f"distribution itself, the prior. If something was observed, pass data={{{names[-1]!r}: ...}}",
+        PriorWarning,
+        stacklevel=4,
+    )
 
 
 def _refuse(given: bool, error: Callable[..., Exception], argument: str, kind: str) -> None:

@@ -81,7 +81,7 @@ class Verdict:
         indent = " " * 34
         for part, one in self.findings().items():
             shown = ", ".join(f"{name} {_number(value)}" for name, value in one.evidence.items())
-            seen = ", ".join(f"{name} {_number(value)}" for name, value in one.smallest_effect.items())
+            seen = ", ".join(_effect(name, value) for name, value in one.smallest_effect.items())
             texts = [
                 one.message,
                 f"evidence: {shown}" if shown else "",
@@ -115,6 +115,14 @@ class Tolerances(NamedTuple):
 
 
 DEFAULT = Tolerances()
+
+
+UNITS = {"mean": "sd", "log_sd": "in logs", "tail": "of probability", "log_p": "nats"}
+
+
+def _effect(kind: str, size: float) -> str:
+    """Such as ``log sd 0.12 in logs``; other kinds say their unit themselves, or have none."""
+    return f"{kind.replace('_', ' ')} {_number(size)} {UNITS.get(kind, '')}".rstrip()
 
 
 def _number(value: Any) -> str:

@@ -40,6 +40,12 @@ class NotABijector(tfb.Bijector):
         return tf.math.log(0.0 * x)
 
 
+def undecorated() -> Any:
+    """A model that yields its distributions, and is nothing yet."""
+    mu = yield tfd.Normal(0.0, 1.0, name="mu")
+    yield tfd.Normal(mu, 1.0, name="y")
+
+
 class OneWay:
     """A target without `unconstrain`."""
 
@@ -63,11 +69,26 @@ KINDS: Kinds = {
         "a list of distributions": row(UnsupportedError, [MU], "got a list", "pass a function"),
         "a single distribution": row(UnsupportedError, MU, "got a Normal", "into a tfd.JointDistributionNamed"),
         "a class": row(UnsupportedError, OneWay, "got the class OneWay", "pass a function"),
+        "a model that is not decorated": row(
+            UnsupportedError, undecorated, "generator function undecorated", "CoroutineAutoBatched", data={"y": [0.0]}
+        ),
+        "a model that was called": row(UnsupportedError, undecorated(), "the generator", "CoroutineAutoBatched"),
         "a joint's class": row(UnsupportedError, tfd.JointDistributionNamed, "the class", "pass a function"),
         "a posterior's draws": row(UnsupportedError, {"mu": np.zeros(3)}, "got a dict", "pass a function"),
     },
     "event shapes": {
         "missing": row(EventShapeError, normal, "got None", "state the shape of one point", event_shape=None),
+        "without its name": row(
+            EventShapeError, normal, "got [2] in the place of data", "event_shape=[2]", data=[2], event_shape=None
+        ),
+        "parts without its name": row(
+            EventShapeError,
+            scaled,
+            "in the place of data",
+            "event_shape={'mu': [], 'tau': []}",
+            data={"mu": [], "tau": []},
+            event_shape=None,
+        ),
         "a number": row(EventShapeError, normal, "got 2", "write [2] for a vector of 2", event_shape=2),
         "text": row(EventShapeError, normal, "'two'", "event_shape=[2]", event_shape="two"),
         "negative": row(EventShapeError, normal, "got [-1]", "event_shape=[2]", event_shape=[-1]),

@@ -100,13 +100,16 @@ def integers(z: tf.Tensor) -> tf.Tensor:
 KINDS: Kinds = {
     "shape of the result": {
         "scalar": row(
-            TargetShapeError, lambda z: -tf.reduce_sum(z**2), "shape [64]; got shape [] (a scalar", "axis=-1"
+            TargetShapeError,
+            lambda z: -tf.reduce_sum(z**2),
+            "on which log_prob is tried together, shape [64]; got shape [] (a scalar",
+            "axis=-1",
         ),
         "column": row(TargetShapeError, lambda z: normal(z)[:, None], "got shape [64, 1]", "drop the last axis"),
         "one per coordinate": row(TargetShapeError, lambda z: -tf.reduce_sum(z**2, 0), "got shape [2]", "leading one"),
         "matrix": row(TargetShapeError, lambda z: -(z**2), "got shape [64, 2]", "reduce over the event axes only"),
         "pairs of rows": row(
-            TargetShapeError, lambda z: -((z[:, :1] - z[:, 1]) ** 2), "got shape [64, 64]", "event axes only"
+            TargetShapeError, lambda z: -((z[:, :1] - z[:, 1]) ** 2), "got shape [64, 64]", "mu[:, None]"
         ),
         "first row": row(TargetShapeError, lambda z: normal(z)[:1], "got shape [1]", "keep the leading one"),
         "one row short": row(TargetShapeError, lambda z: normal(z)[1:], "got shape [63]", "keep the leading one"),
@@ -164,6 +167,9 @@ KINDS: Kinds = {
         "none": row(TargetValueError, lambda: tf.zeros(64), "argument", "one argument for each name"),
         "two for an array": row(
             TargetValueError, lambda a, b: normal(a) + normal(b), "'b'", "or one for an event_shape"
+        ),
+        "not broadcast against data": row(
+            TargetValueError, lambda mu, tau: normal(mu - tf.range(5.0)) - tau**2, "64 and 5", "mu[:, None]", **NAMED
         ),
         "too few": row(TargetValueError, lambda mu: -(mu**2), "'tau'", "one argument for each name", **NAMED),
         "too many": row(TargetValueError, lambda mu, tau, nu: -(mu**2), "'nu'", "one argument for each name", **NAMED),

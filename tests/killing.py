@@ -62,7 +62,7 @@ def fit(folder: Path | None) -> str:
         contrast=nvb.contrasts.MomentMatched(),
         progress=False,
         checkpoint=folder,
-        every=1e-9,
+        every=None if folder is None else 1e-9,
     )
     history = [np.asarray(values) for values in vars(posterior.history).values() if isinstance(values, np.ndarray)]
     leaves = [leaf.numpy() for leaf in tf.nest.flatten(posterior.parameters)]

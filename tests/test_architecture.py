@@ -41,6 +41,7 @@ FLOORS = {
     "psis": 1,
     "ratio_losses": 1,
     "restarting": 1,
+    "returned": 1,
     "smoothing": 1,
     "tails": 1,
     "uniformity": 1,

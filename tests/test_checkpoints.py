@@ -15,7 +15,14 @@ import tensorflow_probability as tfp
 import neural_vb as nvb
 from neural_vb import binding, features
 from neural_vb.checkpoints import PARTS
-from neural_vb.errors import ConfigurationError, FileFormatError, StorageError, TargetValueError
+from neural_vb.errors import (
+    ConfigurationError,
+    DataError,
+    EventShapeError,
+    FileFormatError,
+    StorageError,
+    TargetValueError,
+)
 from neural_vb.networks import MLP
 
 tfd = tfp.distributions
@@ -68,6 +75,23 @@ def test_a_joint_comes_back_with_its_data(
     again = nvb.load(str(tmp_path / "joint.nvb"), joint_posterior.target.joint, joint_data)
     for name, value in joint_posterior.sample(20, seed=1).items():
         np.testing.assert_array_equal(again.sample(20, seed=1)[name], value)
+
+
+def test_the_file_is_looked_at_first_and_what_was_left_out_is_named(
+    saved: Path, named_arguments: dict[str, Any], joint_posterior: nvb.Posterior, tmp_path: Path
+) -> None:
+    target, derived = named_arguments["target"], named_arguments["derived"]
+    with pytest.raises(FileFormatError, match=r"no file manifest\.json"):
+        nvb.load(tmp_path / "nowhere", target)
+    with pytest.raises(EventShapeError, match=r"got no event_shape=, for a posterior of 2 unconstrained dimensions in"):
+        nvb.load(saved, target, derived=derived)
+    with pytest.raises(ConfigurationError, match=r"Expected the derived that was fitted.*Fix: pass derived="):
+        nvb.load(saved, **{**named_arguments, "derived": None})
+    joint_posterior.save(tmp_path / "joint.nvb")
+    with pytest.raises(FileFormatError, match=r"no file manifest\.json"):
+        nvb.load(tmp_path / "nowhere", joint_posterior.target.joint)
+    with pytest.raises(DataError, match=r"got a joint distribution and no data=\. Fix: pass data=\{\.\.\.\} as to fit"):
+        nvb.load(tmp_path / "joint.nvb", joint_posterior.target.joint)
 
 
 def test_parts_of_every_kind_come_back(tmp_path: Path) -> None:
@@ -232,9 +256,9 @@ def test_options_of_load_are_looked_at(saved: Path, named_arguments: dict[str, A
         nvb.load(saved, **(named_arguments | {option: 3}))
 
 
-def test_another_event_size_is_named(saved: Path) -> None:
+def test_another_event_size_is_named(saved: Path, named_arguments: dict[str, Any]) -> None:
     with pytest.raises(FileFormatError) as error:
-        nvb.load(saved, normal, event_shape=[3])
+        nvb.load(saved, normal, event_shape=[3], derived=named_arguments["derived"])
     assert str(error.value) == (
         "Expected a posterior of 3 unconstrained dimensions, like the target's; "
         f"got one of 2 in {saved}. Fix: pass the target that was fitted"

@@ -39,6 +39,8 @@ class File:
 class StandInPosterior:
     """Remembers what it is asked; its draws are exact ones, or standard normal in two dimensions."""
 
+    status = SimpleNamespace(message="it came to its end")
+
     def __init__(self, demo: bool) -> None:
         self.exported: list[tuple[int, dict[str, Any]]] = []
         self.eight_schools = demo
@@ -265,6 +267,17 @@ def test_demo_prints_the_reference_beside_the_draws(fits: list[Any], capsys: pyt
     # 20,000 exact draws against moments of 10,000: one standard error is .0122 sd, five are .061.
     assert max(abs(float(row[5])) for row in rows.values()) < 0.061
     assert lines[21].startswith("20,000 draws; reference: posteriordb's 10,000 reference draws. Fitted in ")
+    assert lines[22] == "Training: it came to its end."
+
+
+def test_what_tensorflow_has_to_say_of_cuda_is_not_shown_unless_asked_for(
+    fits: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own.py").write_text(GAUSSIAN)
+    for asked, level in ((None, "3"), ("0", "0")):
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL") if asked is None else monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+        assert cli.main(["fit", "own.py"]) == 0
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
 
 
 def test_comparison_in_closed_form() -> None:

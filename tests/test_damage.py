@@ -110,6 +110,25 @@ def test_damage_is_named(saved: Path, named_arguments: dict[str, Any], damage: C
     assert str(error.value).endswith(". Fix: check the path, or fit and save again")
 
 
+def test_flipped_bits_are_called_damage(saved: Path, named_arguments: dict[str, Any]) -> None:
+    """Of the manifest, where they fall on its names, numbers and brackets, and of the tensors."""
+    rng = np.random.default_rng(0)
+    for path in (saved / "manifest.json", tensors(saved)):
+        whole = path.read_bytes()
+        early = range(1, 60) if path.suffix == ".json" else ()  # its format and schema
+        for place in (*early, *rng.integers(1, len(whole), 40)):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(0, 7))
+            path.write_bytes(damaged)
+            try:
+                nvb.load(saved, **named_arguments)
+            except FileFormatError as error:
+                assert "damaged" in str(error), (place, str(error))
+            else:  # white space is no content
+                assert json.loads(damaged) == json.loads(whole)
+        path.write_bytes(whole)
+
+
 @pytest.mark.parametrize("schema", [3, 99, None])
 def test_another_schema_says_what_to_do(saved: Path, named_arguments: dict[str, Any], schema: int | None) -> None:
     change(saved, lambda manifest: manifest.update(schema=schema, neural_vb="7.0"))

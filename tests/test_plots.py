@@ -124,6 +124,15 @@ def test_training_axis_fits_the_end_and_says_what_is_below() -> None:
     assert "± 0.10" in _texts(figure)
 
 
+def test_training_that_never_was_says_so_in_words() -> None:
+    numbers = {"bound": -31.2345, "divergence": 0.0021, "optima": 1.0}
+    history = _history(1, step=np.array([0]), decay_start=None, warm_start=numbers)
+    figure = plot_training(history)
+    assert figure.axes == [] and _inside_canvas(figure)
+    assert "met at the warm start: nothing was trained" in _texts(figure)
+    assert "lower bound −31.23 nats; divergence from the target 0.0021 nats" in _texts(figure)
+
+
 def test_training_survives_gaps_and_short_runs() -> None:
     elbo = _history().elbo
     elbo[5:8] = np.nan

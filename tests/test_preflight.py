@@ -187,8 +187,8 @@ def test_far_points_are_counted_and_reported_without_a_warning(
         found = look(log_prob)
     assert found.finite_fraction == 1.0 - bad / N
     assert found.notes == (
-        f"log p is not finite far from the start ({kind} at {bad} of 64 points, all in the farther half); "
-        "such points are skipped.",
+        f"log p is not finite far from the start ({kind} at {bad} of 64 points, all in the farther half). "
+        "This is common and harmless: such points are skipped.",
     )
     assert caplog.messages == list(found.notes)
 
@@ -203,7 +203,8 @@ def test_far_gradients_that_are_not_finite_are_a_note() -> None:
     found = look(log_prob)
     assert found.finite_fraction == 1.0
     assert found.notes == (
-        f"the gradient is not finite at {bad} points far from the start or from its values; they are skipped.",
+        f"the gradient is not finite at {bad} points far from the start or from its values, which does no harm: "
+        "skipped.",
     )
 
 

@@ -31,11 +31,11 @@ def banana(z: tf.Tensor) -> tf.Tensor:
 
 
 def fit(folder: Path | None = None, target: Callable = banana, **options: Any) -> nvb.Posterior:
-    options = {"config": CONFIG, "seed": 3, "every": 1e-9} | options
+    options = {"config": CONFIG, "seed": 3, "every": None if folder is None else 1e-9} | options
     return nvb.fit(
         target,
         event_shape=[2],
-        start=np.zeros(2),
+        start=options.pop("start", np.zeros(2)),
         sampler=nvb.samplers.ResidualSampler(NETWORK),
         critic=nvb.critics.MLPCritic(NETWORK),
         contrast=options.pop("contrast", nvb.contrasts.MomentMatched()),
@@ -153,6 +153,7 @@ def test_ctrl_c_keeps_a_state_and_the_call_goes_on(whole: nvb.Posterior, tmp_pat
             raise KeyboardInterrupt
 
     partial = fit(tmp_path, callbacks=[interrupt], every=np.inf)
+    assert partial.status.advice == "repeat the same call to go on from the checkpoint"
     assert partial.status.reason == "interrupted" and np.isfinite(partial.sample(10)).all()
     assert_same(fit(tmp_path), whole)
 
@@ -160,7 +161,7 @@ def test_ctrl_c_keeps_a_state_and_the_call_goes_on(whole: nvb.Posterior, tmp_pat
 def test_a_continued_posterior_goes_on_too(whole: nvb.Posterior, tmp_path: Path) -> None:
     def more(folder: Path | None, **options: Any) -> nvb.Posterior:
         options |= {"config": CONFIG, "seed": 1, "progress": False, "event_shape": [2], "start": whole}
-        return nvb.fit(banana, **options, checkpoint=folder, every=1e-9)
+        return nvb.fit(banana, **options, checkpoint=folder, every=None if folder is None else 1e-9)
 
     with pytest.raises(Killed):
         more(tmp_path, callbacks=[kill_at(40)])
@@ -171,12 +172,13 @@ def test_a_continued_posterior_goes_on_too(whole: nvb.Posterior, tmp_path: Path)
 
 
 DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
-    "seed": ({"seed": 4}, r"another seed, start \(seed: 3 then, 4 now; start: "),
+    "seed": ({"seed": 4}, r"got a call with another seed: seed=3 there, seed=4 here\. Fix"),
     "config": (
         {"config": nvb.TrainingConfig(max_steps=61, jit_compile=False)},
-        r"another config \(config: Trai.*\.\.\.",
+        r"another config: max_steps=[0-9]+ there, max_steps=61 here",
     ),
-    "parts": ({"contrast": nvb.contrasts.MomentMatched(diagonal=True)}, r"another parts \("),
+    "parts": ({"contrast": nvb.contrasts.MomentMatched(diagonal=True)}, r"got a call with another contrast=\. Fix"),
+    "start": ({"start": np.array([0.5, 0.5])}, r"got a call with another start=\. Fix"),
     "target": ({"target": lambda z: banana(z) - 0.01 * z[:, 0]}, "a log density with other values at the points"),
 }
 
@@ -232,6 +234,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_every_is_a_positive_number(every: Any) -> None:
     with pytest.raises(nvb.errors.ConfigurationError, match="every as a positive number"):
         fit(every=every)
+
+
+def test_every_without_a_folder_is_named(whole: nvb.Posterior) -> None:
+    with pytest.raises(nvb.errors.ConfigurationError, match=r"got every=5\.0 and no checkpoint=\. Fix: pass"):
+        nvb.fit(banana, event_shape=[2], every=5.0, progress=False)
 
 
 # Damage, and what is left behind.

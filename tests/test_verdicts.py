@@ -22,6 +22,15 @@ def test_a_table_of_five_parts() -> None:
     assert not any(word in text for word in ("converged", "valid"))
 
 
+def test_sizes_that_would_have_been_seen_have_their_units() -> None:
+    seen = {"mean": 0.12, "log_sd": 0.11, "correlation": 0.13, "tail": 0.017, "log_p": 0.21, "ELBO, nats": 0.14}
+    text = " ".join(str(Verdict(local_fit=Finding("no_problem_found", "", {}, seen))).split())
+    assert (
+        "would have seen: mean 0.12 sd, log sd 0.11 in logs, correlation 0.13, tail 0.017 of probability, "
+        "log p 0.21 nats, ELBO, nats 0.14"
+    ) in text
+
+
 def test_attributes_have_names_without_commas() -> None:
     told = Verdict(local_fit=Finding("fail", "moved", {"effect, in sds": 0.25})).attributes()
     assert told["verdict_local_fit_effect_in_sds"] == 0.25
