@@ -42,6 +42,14 @@ def test_states() -> None:
     assert effects([0.0, -0.14], usable=False).state == "fail"
 
 
+def test_a_margin_widens_both_claims() -> None:
+    assert effects([0.0, 0.05])._replace(margin=np.array([0.0, 0.03])).state == "inconclusive"
+    assert effects([0.0, -0.14])._replace(margin=np.array([0.0, 0.03])).state == "inconclusive"
+    wide = effects([0.0, -0.18])._replace(margin=np.array([np.inf, 0.03]))
+    assert wide.state == "fail" and wide.worst == 1
+    assert wide.smallest_effect() == {"mean": np.inf}
+
+
 def test_the_worst_and_the_smallest_effect() -> None:
     found = effects([0.0, -0.2, 0.15])
     assert found.worst == 1 and found.largest() == {"mean": 0.2}

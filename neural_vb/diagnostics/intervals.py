@@ -30,7 +30,7 @@ class Effects(NamedTuple):
         tolerance: [F].
         critical: standard errors that all F estimates keep within together, with probability .95.
         usable: [F], whether an estimate can be relied upon to be small.
-        heavy: [F], whether one draw makes so much of an estimate's variance that no interval tells its errors; or None.
+        margin: [F], by how much more an error may be off than its interval says; infinite where no interval tells.
     """
 
     names: tuple[str, ...]
@@ -40,19 +40,17 @@ class Effects(NamedTuple):
     tolerance: Array
     critical: float
     usable: Array
-    heavy: Array | None = None
+    margin: Array | float = 0.0
 
     @property
     def beyond(self) -> Array:
         """[F], whether the simultaneous interval lies wholly beyond the tolerance."""
-        surely = np.abs(self.estimate) - self.critical * self.standard_error > self.tolerance
-        return surely if self.heavy is None else surely & ~self.heavy
+        return np.abs(self.estimate) - self.critical * self.standard_error - self.margin > self.tolerance
 
     @property
     def inside(self) -> Array:
         """[F], whether the interval, unadjusted, lies wholly within the tolerance."""
-        surely = self.usable & (np.abs(self.estimate) + INSIDE * self.standard_error < self.tolerance)
-        return surely if self.heavy is None else surely & ~self.heavy
+        return self.usable & (np.abs(self.estimate) + INSIDE * self.standard_error + self.margin < self.tolerance)
 
     @property
     def state(self) -> str:
@@ -64,8 +62,9 @@ class Effects(NamedTuple):
     @property
     def worst(self) -> int:
         """Index of the error that speaks loudest: surely beyond its tolerance, else furthest from surely inside."""
-        sure = np.where(self.beyond, np.abs(self.estimate) - self.critical * self.standard_error, -np.inf)
-        possible = np.where(self.usable, np.abs(self.estimate) + INSIDE * self.standard_error, np.inf)
+        sure = np.where(self.beyond, np.abs(self.estimate) - self.critical * self.standard_error - self.margin, -np.inf)
+        possible = np.abs(self.estimate) + INSIDE * self.standard_error + self.margin
+        possible = np.where(self.usable, possible, np.inf)
         return int(np.argmax((sure if self.beyond.any() else possible) / self.tolerance))
 
     def largest(self) -> dict[str, float]:
@@ -74,7 +73,7 @@ class Effects(NamedTuple):
 
     def smallest_effect(self) -> dict[str, float]:
         """Kind -> how large an error has to be for ``fail`` in most cases: tolerance and simultaneous half width."""
-        reach = self.tolerance + self.critical * self.standard_error
+        reach = self.tolerance + self.critical * self.standard_error + self.margin
         return {str(kind): float(reach[self.kinds == kind].max()) for kind in dict.fromkeys(self.kinds)}
 
 

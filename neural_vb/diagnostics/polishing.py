@@ -7,6 +7,9 @@ was wrong. For each functional theta (means, log sds, correlations, tails, log p
 
 where rho, the correlation of its influence values before and after, tells how much of an error is left. theta(q) is
 known better than from the chains' own starts, as raw draws are free; these are its control variate.
+
+Moments are those of draws clipped at six sds, so that no single draw makes them: the exact variance of a second moment
+can be beyond thousands of draws. What clipping leaves out is known from the draws, and widens the intervals.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ MAX_PAIRS = 1_225  # correlations; all of them up to D = 50
 TAIL = 2.0  # sds
 FORGOTTEN, ENOUGH = 0.1, 32  # more than that many transitions tell nothing new where less than that correlation remains
 REMAINING = 0.5  # largest correlation with the start at which an estimate is relied upon
-NUM_EXTREME = 64  # draws among which the one with the largest influence is sought
-HEAVY = 0.2  # share of one of thousands of draws in a variance, from which on the central limit is far
+CLIP = 6.0  # sds
+HEAVY = 0.2  # share of one of thousands of draws in the variance of log p, from which on the central limit is far
 SHOWN = 1.96  # standard errors beside an estimate in a message
 LOW_ACCEPTANCE = 0.3
 WITHOUT_DENSITY = 0.01  # tolerated share of draws at which log p is not finite
@@ -63,8 +66,8 @@ def labels(size: int, pairs: Array) -> tuple[tuple[str, ...], Array]:
 
 
 def functionals(v: Array, pairs: Array) -> Functionals:
-    """Means, log sds, correlations and tails of v [n, D], in the sds of the raw draws, which are centred."""
-    v = np.asarray(v, np.float32)
+    """Means, log sds, correlations and tails of v [n, D], in the sds of the raw draws, which are centred; clipped."""
+    v = np.clip(np.asarray(v, np.float32), -CLIP, CLIP)
     mean = v.mean(0, dtype=np.float64)
     centred = v - mean.astype(np.float32)
     sd = np.sqrt((centred**2).mean(0, dtype=np.float64)) + 1e-12
@@ -143,35 +146,34 @@ def compare(
     undone = np.where(usable, 1.0 - remaining, 1.0)
     tolerance = np.array([getattr(tolerances, kind) * (size if kind == "log_p" else 1.0) for kind in kinds])
     critical = max_t(influence, seed=seed)
-    # Few draws in a tail are few events, known as such; elsewhere one draw of most of the variance is a heavy tail.
-    largest = np.maximum(influence.max(0) ** 2, influence.min(0) ** 2)
-    share = largest / (np.einsum("nf,nf->f", influence, influence) + 1e-30)
-    share[:-1] = np.maximum(share[:-1], _share_of_one(pool, known, pairs, scatter))
-    heavy = (share > HEAVY) & (kinds != "tail")
-    effects = Effects(names, kinds, shift / undone, np.sqrt(variance) / undone, tolerance, critical, usable, heavy)
+    margin = _left_out(pool, after, pairs)
+    square = influence[:, -1] ** 2
+    margin = np.append(margin, np.inf if square.max() > HEAVY * square.sum() else 0.0)
+    effects = Effects(names, kinds, shift / undone, np.sqrt(variance) / undone, tolerance, critical, usable, margin)
     return Shift(effects, remaining)
 
 
-def _share_of_one(pool: Array, known: Array, pairs: Array, scatter: Array) -> Array:
-    """[F], what the most extreme draw of the pool [N, D] adds to the variance of what the pool knows, as a share."""
-    v = pool[np.argsort(-np.abs(pool).max(1))[:NUM_EXTREME]]
-    size = v.shape[1]
-    correlation = known[2 * size : 2 * size + pairs.shape[1]]
-    first, second = v[:, pairs[0]], v[:, pairs[1]]
-    product = first * second - 0.5 * correlation * (first**2 + second**2)
-    squares = np.concatenate([v, 0.5 * (v**2 - 1.0), product, np.zeros((len(v), 2 * size))], 1) ** 2
-    largest = squares.max(0)
-    return largest / (largest + len(pool) * scatter + 1e-30)
+def _left_out(pool: Array, after: Array, pairs: Array) -> Array:
+    """[F], what clipping leaves out of means and sds, of raw draws or of chains' ends, and of raw correlations."""
+    size = pool.shape[1]
+    found = np.abs(_moments(pool, pairs) - values(pool, pairs)[: 2 * size + pairs.shape[1]])
+    ends = np.abs(_moments(after, pairs[:, :0]) - values(after, pairs[:, :0])[: 2 * size])
+    found[: 2 * size] = np.maximum(found[: 2 * size], ends)
+    return np.concatenate([found, np.zeros(2 * size)])
+
+
+def _moments(v: Array, pairs: Array) -> Array:
+    """Means, log sds and correlations of v [n, D]."""
+    centred = v - v.mean(0)
+    covariance = centred.T @ centred / len(v)
+    sd = np.sqrt(np.diag(covariance)) + 1e-12
+    return np.concatenate([v.mean(0), np.log(sd), covariance[pairs[0], pairs[1]] / (sd[pairs[0]] * sd[pairs[1]])])
 
 
 def values(pool: Array, pairs: Array) -> Array:
     """Values of the functionals alone, of many draws."""
-    v = np.asarray(pool, np.float64)
-    centred = v - v.mean(0)
-    covariance = centred.T @ centred / len(v)
-    sd = np.sqrt(np.diag(covariance)) + 1e-12
-    correlation = covariance[pairs[0], pairs[1]] / (sd[pairs[0]] * sd[pairs[1]])
-    return np.concatenate([v.mean(0), np.log(sd), correlation, (v < -TAIL).mean(0), (v > TAIL).mean(0)])
+    v = np.clip(np.asarray(pool, np.float64), -CLIP, CLIP)
+    return np.concatenate([_moments(v, pairs), (v < -TAIL).mean(0), (v > TAIL).mean(0)])
 
 
 class Polishing(NamedTuple):
