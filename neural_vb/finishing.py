@@ -11,6 +11,7 @@ import tensorflow as tf
 from neural_vb import contrasts, curving, moments
 from neural_vb._types import Array, Parameters
 from neural_vb.avb import Parts, contrast_density
+from neural_vb.errors import NeuralVBError
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.moments import NUM_DRAWS, NUM_GUARDS, Moments
 from neural_vb.probing import Probe
@@ -28,7 +29,9 @@ def finish(
 ) -> tuple[WarmStart, tuple[str, ...]]:
     """The start in coordinates in which draws of the sampler have the moments of the target, with notes of it.
 
-    By the contrast's importance weights where these are usable, then by the particles of the warm start.
+    By the contrast's importance weights where these are usable, then by the particles of the warm start. Training is
+    not lost to what happens here: after Ctrl-C, or where log p raises an error at a draw of the contrast, the weights
+    are done without.
 
     Args:
         warm: of the fit.
@@ -41,9 +44,15 @@ def finish(
         return warm, ()  # its density is tied to the coordinates
     key = fold_in([seed, 0], Stream.FINISH)
     u = parts.sampler(parameters["sampler"], NUM_DRAWS, None, key).z[:, 0].numpy().astype(np.float64)
-    whitening, matched = _matched(warm.target.whitening, u, parts, parameters, evaluate, seed)
-    sds = np.sqrt((warm.target.whitening.scale_tril**2).sum(1))  # a factor of the particles' covariance
+    whitening, matched = warm.target.whitening, False
     notes: list[str] = []
+    try:
+        whitening, matched = _matched(whitening, u, parts, parameters, evaluate, seed)
+    except KeyboardInterrupt:
+        notes.append("interrupted while means and covariances were being put right: they are as training left them")
+    except (NeuralVBError, tf.errors.OpError) as error:
+        logger.info("no weights: %s", error)
+    sds = np.sqrt((warm.target.whitening.scale_tril**2).sum(1))  # a factor of the particles' covariance
     if matched:
         notes.append("means and covariances were put right by importance weights of the contrast")
     whitening, lost = widen(whitening, u, sds, NUM_PARTICLES)

@@ -69,7 +69,7 @@ def target_moments(u: Array, log_weights: Array, guards: Array) -> Moments | Non
     missed = (~(guards < log_z + ABOVE)).mean()
     if not (smoothed.pareto_k < psis.USABLE and (weights**2).sum() * len(u) * USABLE < 1.0 and missed < MISSED):
         return None
-    return Moments.of(u, weights)
+    return Moments.of(np.where(weights[:, np.newaxis] > 0.0, u, 0.0), weights)
 
 
 def matched(whitening: Whitening, q: Moments, p: Moments) -> tuple[Whitening, bool]:

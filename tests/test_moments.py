@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from densities import gaussian
 
-from neural_vb import contrasts, critics, finishing, mixtures, moments, samplers
+from neural_vb import contrasts, critics, finishing, mixtures, moments, samplers, warping
 from neural_vb.avb import Parts
+from neural_vb.errors import TargetValueError
 from neural_vb.evaluation import Evaluation
 from neural_vb.moments import Moments
 from neural_vb.probing import Probe
@@ -35,6 +38,17 @@ def normal(num: int, seed: int) -> np.ndarray:
 
 def equal(u: np.ndarray) -> Moments:
     return Moments.of(u, np.full(len(u), 1.0 / len(u)))
+
+
+def trained(whitening: Whitening) -> tuple[Parts, Any, WarmStart]:
+    """A sampler that is standard normal in u, a contrast that is so, too, and the target."""
+    centre, factor = WHITENING.shift + WHITENING.scale_tril @ MEAN, WHITENING.scale_tril @ FACTOR
+    target = LogProbTarget(gaussian(centre, factor @ factor.T, -4.0), event_shape=[SIZE], dtype=tf.float64)
+    parts = Parts(samplers.ResidualSampler(), critics.MLPCritic(), contrasts.MomentMatched(), None)
+    base = mixtures.standard_base(SIZE)
+    names = ("sampler", "critic", "contrast")
+    parameters = {name: getattr(parts, name).initial_parameters(base, 0, 0) for name in names}
+    return parts, parameters, WarmStart(WhitenedTarget(target, whitening, -4.0), base, {}, False)
 
 
 def from_weights(seed: int, num: int = NUM) -> Moments:
@@ -100,25 +114,27 @@ def test_noise_and_errors_of_another_kind_are_left_alone() -> None:
     assert moments.matched(WHITENING, same, far) == (WHITENING, False)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TargetValueError(expected="a", got="b", fix="c")])
+def test_training_is_not_lost_to_what_comes_after(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def raises(z: np.ndarray) -> Any:
+        raise error
+
+    parts, parameters, warm = trained(WHITENING)
+    found, notes = finishing.finish(warm, parts, parameters, cast(Probe, raises), 0)
+    assert found.target.whitening is WHITENING
+    assert [note.split()[0] for note in notes] == (["interrupted"] if isinstance(error, KeyboardInterrupt) else [])
+
+
 @pytest.mark.parametrize("bends", [False, True])
 def test_after_the_finish_draws_have_the_target_s_moments_and_log_q_is_their_density(bends: bool) -> None:
     """A sampler that is standard normal in u, with log q = log r there, and a target that is not."""
-    from neural_vb import warping
-
     warp = (warping.identity(SIZE),) if bends else ()
-    whitening = Whitening(WHITENING.shift, WHITENING.scale_tril, warp)
-    centre, factor = WHITENING.shift + WHITENING.scale_tril @ MEAN, WHITENING.scale_tril @ FACTOR
-    target = LogProbTarget(gaussian(centre, factor @ factor.T, -4.0), event_shape=[SIZE], dtype=tf.float64)
-    parts = Parts(samplers.ResidualSampler(), critics.MLPCritic(), contrasts.MomentMatched(), None)
-    base = mixtures.standard_base(SIZE)
-    parameters = {
-        name: getattr(parts, name).initial_parameters(base, 0, 0) for name in ("sampler", "critic", "contrast")
-    }
-    warm = WarmStart(WhitenedTarget(target, whitening, -4.0), base, {}, False)
-    found, notes = finishing.finish(warm, parts, parameters, Probe(target), 0)
+    parts, parameters, warm = trained(Whitening(WHITENING.shift, WHITENING.scale_tril, warp))
+    found, notes = finishing.finish(warm, parts, parameters, Probe(warm.target.target), 0)
     assert len(notes) == 1 and "importance weights" in notes[0]
     evaluation = Evaluation(parts, parameters, found.target, False)
     z = np.concatenate([part.numpy() for part in evaluation.draws(moments.NUM_DRAWS, 1)])
+    centre, factor = WHITENING.shift + WHITENING.scale_tril @ MEAN, WHITENING.scale_tril @ FACTOR
     sds = np.sqrt(np.diag(factor @ factor.T))
     noise = np.sqrt(2.0 / moments.NUM_DRAWS)  # of these draws, and of what the finish has seen
     np.testing.assert_allclose((z.mean(0) - centre) / sds, 0.0, atol=5.0 * noise)
