@@ -13,7 +13,7 @@ from neural_vb._types import Array, Parameters
 from neural_vb.avb import Parts, contrast_density
 from neural_vb.errors import NeuralVBError
 from neural_vb.mixtures import Stream, fold_in
-from neural_vb.moments import NUM_DRAWS, NUM_GUARDS, Moments
+from neural_vb.moments import NUM_GUARDS, NUM_WEIGHTED, Moments
 from neural_vb.probing import Probe
 from neural_vb.warm_start import NUM_PARTICLES, WarmStart
 from neural_vb.whitening import Whitening
@@ -21,7 +21,7 @@ from neural_vb.widening import widen
 
 logger = logging.getLogger(__name__)
 
-SLICE = 4_096  # draws of the contrast at once
+SLICE = 8_192  # draws at once
 
 
 def finish(
@@ -42,12 +42,10 @@ def finish(
     """
     if isinstance(parts.contrast, contrasts.Prior):
         return warm, ()  # its density is tied to the coordinates
-    key = fold_in([seed, 0], Stream.FINISH)
-    u = parts.sampler(parameters["sampler"], NUM_DRAWS, None, key).z[:, 0].numpy().astype(np.float64)
     whitening, matched = warm.target.whitening, False
     notes: list[str] = []
     try:
-        whitening, matched = _matched(whitening, u, parts, parameters, evaluate, seed)
+        whitening, matched = _matched(whitening, parts, parameters, evaluate, seed)
     except KeyboardInterrupt:
         notes.append("interrupted while means and covariances were being put right: they are as training left them")
     except (NeuralVBError, tf.errors.OpError) as error:
@@ -55,32 +53,42 @@ def finish(
     sds = np.sqrt((warm.target.whitening.scale_tril**2).sum(1))  # a factor of the particles' covariance
     if matched:
         notes.append("means and covariances were put right by importance weights of the contrast")
-    whitening, lost = widen(whitening, u, sds, NUM_PARTICLES)
+    whitening, lost = widen(whitening, _drawn(parts, parameters, seed, 0), sds, NUM_PARTICLES)
     if lost.any():
         said = f"{np.count_nonzero(lost)} of {len(lost)} sds, up to {100 * np.expm1(lost.max()):.0f} % narrower"
         notes.append(f"{said} after training than in particles, were widened")
     return warm._replace(target=replace(warm.target, whitening=whitening)), tuple(notes)
 
 
+def _drawn(parts: Parts, parameters: Parameters, seed: int, index: int) -> Array:
+    """A slice of draws of the sampler, [S, D]."""
+    key = fold_in([seed, 2 * index], Stream.FINISH)
+    return parts.sampler(parameters["sampler"], SLICE, None, key).z[:, 0].numpy()
+
+
 def _matched(
-    whitening: Whitening, u: Array, parts: Parts, parameters: Parameters, evaluate: Probe, seed: int
+    whitening: Whitening, parts: Parts, parameters: Parameters, evaluate: Probe, seed: int
 ) -> tuple[Whitening, bool]:
-    """The map after which draws u of the sampler have the target's moments, where weights tell these."""
+    """The map after which draws of the sampler have the target's moments, where weights tell these."""
     density = contrast_density(parts, parameters, None)
     straight, in_y = replace(whitening, bends=()), curving.inside(whitening.bends, evaluate)
 
-    def log_ratio(u: tf.Tensor) -> Array:
-        with np.errstate(all="ignore"):  # far out maps overflow
-            log_p = in_y(straight.to_z(u).numpy())[0]
-        return log_p - density.log_prob(u[:, tf.newaxis])[:, 0].numpy()
+    def of_contrast(index: int) -> Array:
+        return density.sample(SLICE, fold_in([seed, 2 * index + 1], Stream.FINISH))[:, 0].numpy()
 
-    drawn, log_weights = [], []
-    for index in range(NUM_DRAWS // SLICE):
-        of_r = density.sample(SLICE, fold_in([seed, 1 + index], Stream.FINISH))[:, 0]
-        drawn.append(of_r.numpy())
-        log_weights.append(log_ratio(of_r))
-    guards = log_ratio(tf.constant(u[:NUM_GUARDS], tf.float32))
-    target = moments.target_moments(np.concatenate(drawn).astype(np.float64), np.concatenate(log_weights), guards)
+    def log_ratio(u: Array) -> Array:
+        with np.errstate(all="ignore"):  # far out maps overflow
+            log_p = in_y(straight.to_z(tf.constant(u)).numpy())[0]
+        return log_p - density.log_prob(tf.constant(u[:, np.newaxis]))[:, 0].numpy()
+
+    weighted = range(NUM_WEIGHTED // SLICE)
+    others = range(len(weighted), len(weighted) + moments.num_draws(whitening.event_size) // SLICE)
+    drawn = [of_contrast(index) for index in weighted]
+    log_weights = np.concatenate([log_ratio(u) for u in drawn])
+    guards = log_ratio(_drawn(parts, parameters, seed, 0)[:NUM_GUARDS])
+    r = Moments.of(of_contrast(index) for index in others)
+    target = moments.target_moments(r, np.concatenate(drawn).astype(np.float64), log_weights, guards)
     if target is None:
         return whitening, False
-    return moments.matched(whitening, Moments.of(u, np.full(len(u), 1.0 / len(u))), target)
+    q = Moments.of(_drawn(parts, parameters, seed, index) for index in others)
+    return moments.matched(whitening, q, target)

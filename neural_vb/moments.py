@@ -1,13 +1,17 @@
 """Moments of a trained sampler, put right by what the contrast's importance weights say of the target's.
 
 At the end of training the contrast r is often nearer to the target than the sampler is, and its density is known:
-draws of r weighted by p / r give means and covariances of p with hardly more noise than as many draws of p. An affine
-map of the whitened coordinates gives them to the sampler. Sampler, critic and contrast live in these coordinates and
-stay as they are: only the map to z changes, so that log q = log r + T holds as before.
+draws of r weighted by p / r give means and covariances of p. An affine map of the whitened coordinates gives them to
+the sampler. Sampler, critic and contrast live in these coordinates and stay as they are: only the map to z changes, so
+that log q = log r + T holds as before.
+
+What is wanted is E_p[f] = E_r[f] + E_r[(p / r - 1) f]. Draws of r cost little, so that the first term is known well;
+where r is near p the second has little noise, and it alone needs log p.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +21,8 @@ from neural_vb import psis
 from neural_vb._types import Array
 from neural_vb.whitening import Whitening
 
-NUM_DRAWS = 32_768  # of the contrast, and of the sampler
+NUM_WEIGHTED = 32_768  # draws of the contrast at which log p is looked at
+MOST, FEWEST, WORK = 262_144, 32_768, 2**30  # other draws of the contrast, and of the sampler: so many multiplications
 NUM_GUARDS = 4_096  # of the sampler's draws, at which the contrast must not be much too small
 ABOVE, MISSED = 3.0, 0.01  # nats above log Z that log p - log r may be, but for this share of them
 USABLE = 0.2  # effective share of the weighted draws
@@ -41,20 +46,32 @@ class Moments(NamedTuple):
     covariance_noise: Array
 
     @classmethod
-    def of(cls, u: Array, weights: Array) -> Moments:
-        """u [S, D] with weights [S] whose sum is one."""
-        mean = weights @ u
+    def of(cls, pieces: Iterable[Array]) -> Moments:
+        """Of draws in pieces [S, D] of equal size."""
+        found = [cls._of_one(np.asarray(u, np.float64)) for u in pieces]
+        mean, covariance, mean_noise, noise = (np.mean(part, 0) for part in zip(*found, strict=True))
+        between = np.stack([one.mean for one in found]) - mean
+        covariance += between.T @ between / len(found)
+        return cls(mean, covariance, mean_noise / len(found), noise / len(found))
+
+    @classmethod
+    def _of_one(cls, u: Array) -> Moments:
+        size, mean = len(u), u.mean(0)
         around = u - mean
-        covariance = (weights[:, np.newaxis] * around).T @ around
-        squares, share = around**2, (weights**2)[:, np.newaxis]
-        products = (share * squares).T @ squares - 2.0 * covariance * ((share * around).T @ around)
-        return cls(mean, covariance, (share * squares).sum(0), products + (weights**2).sum() * covariance**2)
+        covariance, squares = around.T @ around / size, around**2
+        return cls(mean, covariance, np.diag(covariance) / size, (squares.T @ squares / size - covariance**2) / size)
 
 
-def target_moments(u: Array, log_weights: Array, guards: Array) -> Moments | None:
-    """Moments of p from draws u [S, D] of r.
+def num_draws(event_size: int) -> int:
+    """How many draws moments are made of; a covariance of D dimensions is D^2 sums."""
+    return int(np.clip(WORK // event_size**2, FEWEST, MOST))
+
+
+def target_moments(r: Moments, u: Array, log_weights: Array, guards: Array) -> Moments | None:
+    """Moments of p from those of r, and draws u [S, D] of r.
 
     Args:
+        r: of many draws.
         u: [S, D].
         log_weights: [S], log p - log r, nats.
         guards: [M], log p - log r at draws of the sampler.
@@ -69,7 +86,12 @@ def target_moments(u: Array, log_weights: Array, guards: Array) -> Moments | Non
     missed = (~(guards < log_z + ABOVE)).mean()
     if not (smoothed.pareto_k < psis.USABLE and (weights**2).sum() * len(u) * USABLE < 1.0 and missed < MISSED):
         return None
-    return Moments.of(np.where(weights[:, np.newaxis] > 0.0, u, 0.0), weights)
+    excess = (weights - 1.0 / len(u))[:, np.newaxis]
+    around = np.where(np.isfinite(u), u, r.mean) - r.mean
+    shift, squares = (excess * around).sum(0), around**2
+    covariance = r.covariance + (excess * around).T @ around - np.outer(shift, shift)
+    mean_noise, noise = (excess**2 * squares).sum(0), (excess**2 * squares).T @ squares
+    return Moments(r.mean + shift, covariance, r.mean_noise + mean_noise, r.covariance_noise + noise)
 
 
 def matched(whitening: Whitening, q: Moments, p: Moments) -> tuple[Whitening, bool]:
