@@ -76,10 +76,12 @@ def _matched(
     def of_contrast(index: int) -> Array:
         return density.sample(SLICE, fold_in([seed, 2 * index + 1], Stream.FINISH))[:, 0].numpy()
 
-    def log_ratio(u: Array) -> Array:
+    def log_p(y: Array) -> Array:
         with np.errstate(all="ignore"):  # far out maps overflow
-            log_p = in_y(straight.to_z(tf.constant(u)).numpy())[0]
-        return log_p - density.log_prob(tf.constant(u[:, np.newaxis]))[:, 0].numpy()
+            return in_y(y)[0]
+
+    def log_ratio(u: Array) -> Array:
+        return log_p(straight.to_z(u).numpy()) - density.log_prob(tf.constant(u[:, np.newaxis]))[:, 0].numpy()
 
     weighted = range(NUM_WEIGHTED // SLICE)
     others = range(len(weighted), len(weighted) + moments.num_draws(whitening.event_size) // SLICE)
@@ -91,4 +93,9 @@ def _matched(
     if target is None:
         return whitening, False
     q = Moments.of(_drawn(parts, parameters, seed, index) for index in others)
-    return moments.matched(whitening, q, target)
+    found, changed = moments.matched(whitening, q, target)
+    u = _drawn(parts, parameters, seed, 0)
+    before, after = (log_p(replace(one, bends=()).to_z(u).numpy()) for one in (whitening, found))
+    if moments.loses(before + whitening.log_det, after + found.log_det):
+        return whitening, False
+    return found, changed

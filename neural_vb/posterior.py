@@ -239,10 +239,11 @@ class Posterior:
         return f"<Posterior of {counted(size, 'dimension')}: seed {self.seed}, {self.status.reason} at step {steps}>"
 
     def __str__(self) -> str:
+        untrained = self.status.reason == "met"  # log q is known
         lines = [
             f"Implicit posterior of {counted(self.target.event_size, 'unconstrained dimension')}",
             f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",
-            f"ELBO: {self.elbo} nats (estimate, not a bound)",
+            f"ELBO: {self.elbo} nats ({'a bound, up to its noise' if untrained else 'estimate, not a bound'})",
             *(f"Note: {note}" for note in self.notes),
             *([f"Advice: {self.status.advice}"] if self.status.advice else []),
             *([f"Best of {len(self.restarts)} by ELBO; {self.disagreement()}"] if self.restarts else []),

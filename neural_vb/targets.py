@@ -380,7 +380,7 @@ def _warn_of_the_prior(names: tuple[str, ...]) -> None:
         f"no data= was given, so that every part is latent ({listed(names)}): the draws will be those of the joint "
         f"distribution itself, the prior. If something was observed, pass data={{{names[-1]!r}: ...}}",
         PriorWarning,
-        stacklevel=4,
+        stacklevel=5,  # the user's line: fit is decorated
     )
 
 

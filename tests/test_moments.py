@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 from densities import gaussian
 
 from neural_vb import contrasts, critics, finishing, mixtures, moments, samplers, warping
+from neural_vb._types import Base
 from neural_vb.avb import Parts
 from neural_vb.errors import TargetValueError
 from neural_vb.evaluation import Evaluation
@@ -110,6 +112,35 @@ def test_noise_and_errors_of_another_kind_are_left_alone() -> None:
     assert sum(moments.matched(WHITENING, same, equal(normal(NUM, 10 + seed)))[1] for seed in range(20)) <= 4
     far = same._replace(mean=same.mean + 0.6)
     assert moments.matched(WHITENING, same, far) == (WHITENING, False)
+
+
+def test_a_map_that_loses_is_seen() -> None:
+    before = log_ratio(normal(8_000, 5))
+    noise = np.random.default_rng(6).standard_normal(8_000)
+    assert not moments.loses(before, before) and not moments.loses(before, before + 0.05 + noise)
+    assert moments.loses(before, before - 0.05 + noise)
+    assert moments.loses(before, np.where(np.arange(8_000) == 0, -np.inf, before + 1.0))
+    assert not moments.loses(np.where(np.arange(8_000) == 0, -np.inf, before), before)
+
+
+def test_modes_are_not_moved_for_their_weights() -> None:
+    """Two far modes, at the right places with the wrong weights: an affine map could but shift both."""
+
+    def two_modes(z: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_logsumexp([-0.5 * tf.reduce_sum((z - m) ** 2, -1) / 0.04 for m in (1.0, -1.0)], 0)
+
+    target = LogProbTarget(two_modes, event_shape=[2], dtype=tf.float64)
+    parts, _, warm = trained(Whitening(np.zeros(2), np.eye(2)))
+    base = Base(np.log([0.6, 0.4]), np.array([[1.0, 1.0], [-1.0, -1.0]]), np.array([0.2 * np.eye(2)] * 2))
+    names = ("sampler", "critic", "contrast")
+    parameters = {name: getattr(parts, name).initial_parameters(base, 0, 0) for name in names}
+    asked: list[bool] = []
+    warm = warm._replace(target=replace(warm.target, target=target))
+    with pytest.MonkeyPatch.context() as patch:
+        loses = moments.loses
+        patch.setattr(moments, "loses", lambda *both: asked.append(loses(*both)) or asked[-1])
+        found, notes = finishing.finish(warm, parts, parameters, Probe(target), 0)
+    assert asked == [True] and found.target.whitening is warm.target.whitening and not notes
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), TargetValueError(expected="a", got="b", fix="c")])
