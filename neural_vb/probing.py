@@ -129,8 +129,8 @@ def _named(error: Exception) -> NeuralVBError:
     if isinstance(error, TypeError) and "argument" in text:
         fix = "give log_prob one argument for each name of event_shape, or one for an event_shape without names"
     if "incompatible shapes" in text or "dimensions must be equal" in text:
-        fix = "where a parameter meets data write mu[:, None] or mu[..., tf.newaxis]: its first axis is that of the "
-        fix += f"{BATCH} points on which log_prob is tried together"
+        fix += "; where a parameter meets data write mu[:, None] or mu[..., tf.newaxis], for its first axis is that of "
+        fix += f"the {BATCH} points on which log_prob is tried together"
     if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
         fix = "replace Python `if`, `for` and `while` on tensors by tf.where, tf.cond or whole-array operations"
     return TargetValueError(expected="log_prob to run on a batch of points", got=quoted, fix=fix)
