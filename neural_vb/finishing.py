@@ -71,31 +71,32 @@ def _matched(
 ) -> tuple[Whitening, bool]:
     """The map after which draws of the sampler have the target's moments, where weights tell these."""
     density = contrast_density(parts, parameters, None)
-    straight, in_y = replace(whitening, bends=()), curving.inside(whitening.bends, evaluate)
+    in_y = curving.inside(whitening.bends, evaluate)
 
     def of_contrast(index: int) -> Array:
         return density.sample(SLICE, fold_in([seed, 2 * index + 1], Stream.FINISH))[:, 0].numpy()
 
-    def log_p(y: Array) -> Array:
+    def log_p(u: Array, by: Whitening = whitening) -> Array:
+        """Without the Jacobian of u, which is the same at all of them."""
         with np.errstate(all="ignore"):  # far out maps overflow
-            return in_y(y)[0]
+            return in_y(replace(by, bends=()).to_z(u).numpy())[0]
 
-    def log_ratio(u: Array) -> Array:
-        return log_p(straight.to_z(u).numpy()) - density.log_prob(tf.constant(u[:, np.newaxis]))[:, 0].numpy()
+    def log_r(u: Array) -> Array:
+        return density.log_prob(tf.constant(u[:, np.newaxis]))[:, 0].numpy()
 
     weighted = range(NUM_WEIGHTED // SLICE)
     others = range(len(weighted), len(weighted) + moments.num_draws(whitening.event_size) // SLICE)
     drawn = [of_contrast(index) for index in weighted]
-    log_weights = np.concatenate([log_ratio(u) for u in drawn])
-    guards = log_ratio(_drawn(parts, parameters, seed, 0)[:NUM_GUARDS])
+    log_weights = np.concatenate([log_p(u) - log_r(u) for u in drawn])
+    u = _drawn(parts, parameters, seed, 0)
+    before = log_p(u)
+    guards = before[:NUM_GUARDS] - log_r(u[:NUM_GUARDS])
     r = Moments.of(of_contrast(index) for index in others)
     target = moments.target_moments(r, np.concatenate(drawn).astype(np.float64), log_weights, guards)
     if target is None:
         return whitening, False
     q = Moments.of(_drawn(parts, parameters, seed, index) for index in others)
     found, changed = moments.matched(whitening, q, target)
-    u = _drawn(parts, parameters, seed, 0)
-    before, after = (log_p(replace(one, bends=()).to_z(u).numpy()) for one in (whitening, found))
-    if moments.loses(before + whitening.log_det, after + found.log_det):
+    if not changed or moments.loses(before + whitening.log_det, log_p(u, found) + found.log_det):
         return whitening, False
-    return found, changed
+    return found, True
