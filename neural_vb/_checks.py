@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_vb._text import shown
+from neural_vb._text import a_kind, shown
 from neural_vb.errors import ConfigurationError
 
 LIMIT = 2**31
@@ -38,7 +38,7 @@ def instance(name: str, value: Any, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
         raise ConfigurationError(
             expected=f"{name} as a {kind.__name__}",
-            got=f"a {type(value).__name__}",
+            got=a_kind(value),
             fix=f"pass {name}={kind.__name__}(...), or leave it out",
         )
 

@@ -32,12 +32,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+_KINDS = {"ndarray": "array", "EagerTensor": "tensor", "SymbolicTensor": "tensor"}
+
+
+def a_kind(value: object) -> str:
+    """What a value is, with its article: ``a list``, ``an int``."""
+    name = _KINDS.get(type(value).__name__, type(value).__name__)
+    return "None" if value is None else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
 def shown(value: object, limit: int = 200) -> str:
     """What a user has passed, to be quoted in an error; its kind alone where it cannot say what it is."""
     try:
         text = repr(value)
     except Exception:
-        return f"a {type(value).__name__}"
+        return a_kind(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

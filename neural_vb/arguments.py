@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from neural_vb import avb, joints, mixtures
-from neural_vb._text import first_line, shown
+from neural_vb._text import a_kind, first_line, shown
 from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
 from neural_vb.avb import Parts
 from neural_vb.draws import UNNAMED
@@ -77,7 +77,7 @@ def check_options(
             known = isinstance(part, type)
             raise ConfigurationError(
                 expected=f"{name} as an object with {', '.join(wanted)}",
-                got=f"the class {part.__name__}" if known else f"a {type(part).__name__} without {', '.join(missing)}",
+                got=f"the class {part.__name__}" if known else f"{a_kind(part)} without {', '.join(missing)}",
                 fix=f"pass an instance, such as {part.__name__}()" if known else _SEE,
             )
 
@@ -174,7 +174,7 @@ def try_parts(parts: Parts, event_size: int) -> None:
     with _named("sampler"):
         proposal = parts.sampler(parameters["sampler"], NUM_TRIED, None, seed)
         if not isinstance(proposal, Proposal):
-            raise ConfigurationError(expected="sampler to return a Proposal", got=f"a {_kind(proposal)}", fix=_SEE)
+            raise ConfigurationError(expected="sampler to return a Proposal", got=a_kind(proposal), fix=_SEE)
         _check("sampler", "draws z", proposal.z, z_shape)
         _check("sampler", "log_choice", proposal.log_choice, shape)
         if proposal.log_density is not None:
@@ -211,7 +211,7 @@ def try_derived(derived: Derived, draws: Any, num_draws: int) -> None:
         got = first_line(error)
         raise DataError(expected="derived to run on a batch of draws", got=got, fix=fix) from error
     if not isinstance(found, Mapping):
-        raise DataError(expected="derived to return a dict of arrays", got=f"a {_kind(found)}", fix=fix)
+        raise DataError(expected="derived to return a dict of arrays", got=a_kind(found), fix=fix)
     check_derived(found, draws if isinstance(draws, Mapping) else {UNNAMED: draws}, num_draws)
 
 
@@ -236,7 +236,7 @@ def start_values(start: Any) -> Any:
         raise _no_start(first_line(error)) from error
     for value in parts.values():
         if value.dtype.kind not in "iuf":
-            raise _no_start(f"a {_kind(start)} of {value.dtype}")
+            raise _no_start(f"{a_kind(start)} of {value.dtype}")
         if not value.size:
             raise _no_start(f"an array of shape {list(value.shape)}")
     return parts if named else parts[""]
@@ -247,6 +247,8 @@ def unconstrained(unconstrain: Callable[[Any], Tensor], start: Any) -> Array:
     try:
         with np.errstate(all="ignore"):
             return np.asarray(unconstrain(start_values(start)), np.float64)
+    except EventShapeError as error:
+        raise EventShapeError(expected=f"start= as {error.expected}", got=error.got, fix=error.fix) from None
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise _no_start(first_line(error)) from error
 
@@ -276,13 +278,9 @@ def _named(part: str) -> Iterator[None]:
 def _check(part: str, what: str, value: Any, shape: list[int]) -> None:
     expected = f"{part} to return {what} as float32 tensors of shape {shape}"
     if not tf.is_tensor(value) or value.dtype != tf.float32:
-        got = f"a {_kind(value)}" + (f" of {value.dtype.name}" if tf.is_tensor(value) else "")
+        got = a_kind(value) + (f" of {value.dtype.name}" if tf.is_tensor(value) else "")
         raise ConfigurationError(expected=expected, got=got, fix=_SEE)
     if value.shape.as_list() != shape:
         raise ConfigurationError(expected=expected, got=f"shape {value.shape.as_list()}", fix=_SEE)
     if not np.isfinite(value.numpy()).all():
         raise ConfigurationError(expected=f"{part} to return finite {what}", got="NaN or infinity", fix=_SEE)
-
-
-def _kind(value: Any) -> str:
-    return "tensor" if tf.is_tensor(value) else type(value).__name__

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb._text import first_line, suggestion
+from neural_vb._text import a_kind, first_line, suggestion
 from neural_vb._types import Draws, Tensor
 from neural_vb.errors import BijectorError, DtypeError, EventShapeError
 
@@ -196,7 +196,7 @@ class EventMap:
         elif isinstance(draws, Mapping) and not set(self.names) - set(draws):
             values = [draws[name] for name in self.names]
         else:
-            came = f"a dict with keys {sorted(draws)}" if isinstance(draws, Mapping) else f"a {type(draws).__name__}"
+            came = f"a dict with keys {sorted(draws)}" if isinstance(draws, Mapping) else a_kind(draws)
             raise EventShapeError(
                 expected=f"a dict with the parts {list(self.names)}", got=came, fix="pass every part under its name"
             )
@@ -331,7 +331,7 @@ def _bijectors(bijector: Any, names: tuple[str, ...] | None) -> tuple[Any, ...]:
         wanted = "a dict from part names to bijectors" if names else "one bijector for the unnamed array"
         raise BijectorError(
             expected=wanted,
-            got=f"a {type(bijector).__name__}",
+            got=a_kind(bijector),
             fix='match the structure of event_shape: event_shape={"tau": []} with bijector={"tau": tfb.Exp()}, '
             "event_shape=[2] with bijector=tfb.Exp()",
         )

@@ -92,7 +92,7 @@ def _confirm(target: WhitenedTarget, then: Array, path: str | Path) -> None:
             expected="the target and the data that were fitted",
             got=f"a log density that differs by up to {moved:.3g} nats from the one saved in {path}"
             + (f", and is finite elsewhere ({unlike} of {NUM_WITNESSES} points)" if unlike else ""),
-            fix="pass the target and the data of the fit, or fit again",
+            fix="pass the target, its bijector= and the data of the fit, or fit again",
         )
 
 
@@ -175,7 +175,7 @@ def load(
             raise FileFormatError(
                 expected=f"a posterior of {counted(target.event_size, 'unconstrained dimension')}, like the target's",
                 got=f"one of {str(content['event_size'])[:40]} in {path}",
-                fix="pass the target that was fitted",
+                fix="pass the target that was fitted, with its event_shape= and bijector=",
             )
         whitening, known = checked_whitening(content, target.event_size), about(content)
         trained = _as_trained(target, known["versions"])

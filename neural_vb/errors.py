@@ -16,7 +16,8 @@ class NeuralVBError(Exception):
     """
 
     def __init__(self, *, expected: str, got: str, fix: str) -> None:
-        super().__init__(f"Expected {expected}; got {got}. Fix: {fix}")
+        stop = "" if got.endswith(".") else "."
+        super().__init__(f"Expected {expected}; got {got}{stop} Fix: {fix}")
         self.expected = expected
         self.got = got
         self.fix = fix

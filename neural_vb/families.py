@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import joints
+from neural_vb._text import a_kind
 from neural_vb._types import Array, Draws, Seed, Tensor
 from neural_vb.compilation import Compiled
 from neural_vb.errors import DataError
@@ -92,7 +93,7 @@ class JointFamily:
         if not isinstance(data, Mapping) or set(data) != set(self.observed):
             raise DataError(
                 expected=f"data sets as a dict with the keys {list(self.observed)}",
-                got=f"{sorted(data)}" if isinstance(data, Mapping) else f"a {type(data).__name__}",
+                got=f"{sorted(data)}" if isinstance(data, Mapping) else a_kind(data),
                 fix="pass {name: array [B, *event]} with one entry for each observed part",
             )
         rows, sizes = [], {}

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from neural_vb._mends import mend_pad
-from neural_vb._text import first_line, suggestion
+from neural_vb._text import a_kind, closest, first_line, suggestion
 from neural_vb._types import Array, Seed, Tensor
 from neural_vb.errors import DataError, DtypeError, LatentError, TargetShapeError
 
@@ -148,12 +148,15 @@ def sample_observables(joint: Any, latents: Mapping[str, Tensor], seed: Seed) ->
         LatentError: the joint has no such latent part, or one of another shape.
     """
     names, shapes = part_names(joint), unpack(joint, joint.event_shape)
+    others = [name for name in names if name not in latents]
     for name, value in latents.items():
         if name not in names:
+            close = closest(name, others)
+            hint = f": did you mean {close!r}?" if close else ""
             raise LatentError(
                 expected=f"a joint with the latent part {name!r}",
                 got=f"one with the parts {list(names)}",
-                fix=f"keep the names of the latent parts when you change the joint: {suggestion(name, names)}",
+                fix=f"keep the names of the latent parts when you change the joint{hint}",
             )
         if not value.shape[1:].is_compatible_with(shapes[name]):
             raise LatentError(
@@ -234,7 +237,7 @@ def _observed(joint: Any, names: tuple[str, ...], data: Mapping[str, Any] | None
     if not isinstance(data, Mapping) or not data:
         raise DataError(
             expected=f"data as a dict from names of the joint's parts, {list(names)}, to values",
-            got="an empty dict: nothing is observed" if isinstance(data, Mapping) else f"a {type(data).__name__}",
+            got="an empty dict: nothing is observed" if isinstance(data, Mapping) else a_kind(data),
             fix=f"pass data={{{names[-1]!r}: ...}}, or data=None to sample the joint density itself",
         )
     for name in data:

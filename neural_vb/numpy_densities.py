@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb._text import first_line, shown
+from neural_vb._text import a_kind, first_line, shown
 from neural_vb._types import Array, Tensor
 from neural_vb.errors import (
     ConfigurationError,
@@ -95,7 +95,7 @@ class NumPyLogProb:
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise GradientError(
                 expected="value_and_grad to return a pair (log p, gradient)",
-                got=f"a {type(found).__name__}",
+                got=a_kind(found),
                 fix="return both, as NumPy arrays or numbers; a log density without a gradient cannot be fitted",
             )
         try:

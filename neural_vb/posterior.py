@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import _checks, arguments, checkpoints, drawing, inference_data, plots
+from neural_vb import _checks, arguments, checkpoints, drawing, exporting, inference_data, plots
 from neural_vb._text import counted
 from neural_vb._types import Array, Derived, Draws, Parameters, Status, Target, Tensor
 from neural_vb.avb import Parts
@@ -223,8 +223,7 @@ class Posterior:
             float(np.abs(found.drift).max()),
             float(found.nested_r_hat.max()),
             seed,
-            inference_data.to_arviz,
-            {name: value for name, value in self._attributes().items() if not name.startswith("verdict")},
+            self._refined_to_arviz,
         )
 
     def summary(
@@ -239,7 +238,7 @@ class Posterior:
         return f"<Posterior of {counted(size, 'dimension')}: seed {self.seed}, {self.status.reason} at step {steps}>"
 
     def __str__(self) -> str:
-        untrained = self.status.reason == "met"  # log q is known
+        untrained = self.status.reason in ("met", "no_gain")  # log q is known
         lines = [
             f"Implicit posterior of {counted(self.target.event_size, 'unconstrained dimension')}",
             f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",
@@ -268,22 +267,10 @@ class Posterior:
         Raises:
             UnsupportedError: the posterior is not that of a joint distribution.
         """
-        target = self._joint_target("posterior predictive draws")
-        draws = self.sample(num_draws, seed=seed)
-        latents = {name: draws[name] for name in target.latent_names}
-        return {
-            name: np.asarray(v)
-            for name, v in target.posterior_predictive(latents, _checks.later(seed, 1), joint=joint).items()
-        }
-
-    def _joint_target(self, what: str) -> Any:
-        if not hasattr(self.target, "posterior_predictive"):
-            raise UnsupportedError(
-                expected=f"a TFP joint distribution for {what}",
-                got=f"a {type(self.target).__name__}, which does not say how data arise",
-                fix="fit a tfd.JointDistribution with data={...}, or compute it from the draws with derived=",
-            )
-        return self.target
+        target = exporting.joint_of(self.target, "posterior predictive draws")
+        latents = exporting.latents(target, self.sample(num_draws, seed=seed))
+        found = target.posterior_predictive(latents, _checks.later(seed, 1), joint=joint)
+        return {name: np.asarray(value) for name, value in found.items()}
 
     @quiet_tracing()
     def to_arviz(
@@ -320,37 +307,44 @@ class Posterior:
         chains = self.restarts or (self,)
         seeds = [_checks.later(_checks.seed(seed), i) for i in range(max(len(chains), 3))]
         each = [
-            one._sampled(num_draws, s, log_likelihood, posterior_predictive)
+            one._sampled(num_draws, s, log_likelihood=log_likelihood, posterior_predictive=posterior_predictive)
             for one, s in zip(chains, seeds, strict=False)
         ]
         groups: dict[str, Any] = tf.nest.map_structure(lambda *parts: np.stack(parts), *each)
-        if prior:
-            drawn = self._joint_target("prior draws").prior_sample(num_draws, seeds[2])
-            groups["prior"], groups["prior_predictive"] = tf.nest.map_structure(lambda part: part[np.newaxis], drawn)
-        if observed := getattr(self.target, "observed_data", None):
-            groups["observed_data"] = observed
-        if constant_data:
-            groups["constant_data"] = constant_data
+        groups |= exporting.of_model(
+            self.target, prior_draws=prior * num_draws, seed=seeds[2], constant_data=constant_data
+        )
         return inference_data.to_arviz(groups, coords=coords, dims=dims, attributes=self._attributes(), chains=True)
 
-    def _sampled(self, num_draws: int, seed: int, log_likelihood: bool, posterior_predictive: bool) -> dict[str, Any]:
+    def _sampled(self, num_draws: int, seed: int, **wanted: bool) -> dict[str, Any]:
         """Groups of what goes with draws, [S, ...]."""
         z = self.sample_unconstrained(num_draws, seed=seed)
-        draws = self._constrain(tf.constant(z))
         log_p, log_q = self._evaluation.log_p(z), self._evaluation.log_q(z)
-        groups: dict[str, Any] = {
-            "posterior": draws,
-            "unconstrained_posterior": {"z_unconstrained": z},
-            "sample_stats": {"lp": log_p, "log_q": log_q, "log_weight": log_p - log_q},
-        }
-        if log_likelihood:
-            target = self._joint_target("the log likelihood")
-            groups["log_likelihood"] = target.log_likelihood({name: draws[name] for name in target.latent_names})
-        if posterior_predictive:
-            target = self._joint_target("posterior predictive draws")
-            latents = {name: draws[name] for name in target.latent_names}
-            groups["posterior_predictive"] = target.posterior_predictive(latents, _checks.later(seed, 1))
-        return groups
+        stats = {"lp": log_p, "log_q": log_q, "log_weight": log_p - log_q}
+        draws = self._constrain(tf.constant(z))
+        return {"sample_stats": stats, **exporting.with_draws(self.target, draws, z, seed=seed, **wanted)}
+
+    @quiet_tracing()
+    def _refined_to_arviz(
+        self,
+        refined: refinement.RefinedDraws,
+        attributes: Mapping[str, Any],
+        prior: bool,
+        constant_data: Mapping[str, Any] | None,
+        coords: Any,
+        dims: Any,
+        **wanted: bool,
+    ) -> Any:
+        z, seed = refined.unconstrained, refined.seed
+        groups = exporting.with_draws(self.target, refined.draws, z, seed=seed, **wanted)
+        groups["sample_stats"] = {"lp": self._evaluation.log_p(z)}
+        chain: dict[str, Any] = tf.nest.map_structure(lambda part: np.asarray(part)[np.newaxis], groups)
+        chain |= exporting.of_model(
+            self.target, prior_draws=prior * len(z), seed=_checks.later(seed, 2), constant_data=constant_data
+        )
+        # A verdict is about the sampler's own draws.
+        own = {name: value for name, value in self._attributes().items() if not name.startswith("verdict")}
+        return inference_data.to_arviz(chain, coords=coords, dims=dims, attributes={**own, **attributes}, chains=True)
 
     def _attributes(self) -> dict[str, Any]:
         return {

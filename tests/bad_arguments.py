@@ -62,10 +62,10 @@ class OneWay:
 KINDS: Kinds = {
     "not a target": {
         "a number": row(UnsupportedError, 3.0, "got a float", "pass a function from points [n, ...]"),
-        "nothing": row(UnsupportedError, None, "got a NoneType", "pass a function"),
+        "nothing": row(UnsupportedError, None, "got None", "pass a function"),
         "a string": row(UnsupportedError, "model.py", "got a str", "pass a function"),
-        "an array": row(UnsupportedError, np.zeros(2), "got a ndarray", "pass a function"),
-        "a tensor": row(UnsupportedError, tf.zeros(2), "Tensor", "pass a function"),
+        "an array": row(UnsupportedError, np.zeros(2), "got an array", "pass a function"),
+        "a tensor": row(UnsupportedError, tf.zeros(2), "got a tensor", "pass a function"),
         "a list of distributions": row(UnsupportedError, [MU], "got a list", "pass a function"),
         "a single distribution": row(UnsupportedError, MU, "got a Normal", "into a tfd.JointDistributionNamed"),
         "a class": row(UnsupportedError, OneWay, "got the class OneWay", "pass a function"),
@@ -235,7 +235,7 @@ KINDS: Kinds = {
         "no draws": row(
             StartError, normal, "an array of shape [0, 2]", "draws with one more axis", start=np.zeros((0, 2))
         ),
-        "an array for parts": row(EventShapeError, scaled, "a ndarray", "under its name", start=[0.0, 1.0], **POSITIVE),
+        "an array for parts": row(EventShapeError, scaled, "an array", "under its name", start=[0.0, 1.0], **POSITIVE),
         "missing part": row(EventShapeError, scaled, "keys ['mu']", "every part", start={"mu": 0.0}, **POSITIVE),
         "a part too long": row(
             StartError,

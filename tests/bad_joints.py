@@ -118,7 +118,7 @@ KINDS: Kinds = {
         "unknown": on(DataError, LINE, "got data for 'yy'", "did you mean 'y'?", data={"yy": Y}),
         "one too many": on(DataError, LINE, "got data for 'x'", "use the joint's names", data={"y": Y, "x": Y}),
         "empty": on(DataError, LINE, "nothing is observed", "or data=None", data={}),
-        "without names": on(DataError, LINE, "got a ndarray", "pass data={'y': ...}", data=Y),
+        "without names": on(DataError, LINE, "got an array", "pass data={'y': ...}", data=Y),
         "a list": on(DataError, LINE, "got a list", "pass data={'y': ...}", data=[1.0, 2.0, 0.0]),
         "numbers for names": on(DataError, LINE, "got data for 0", "use the joint's names", data={0: Y}),
         "text": on(DataError, LINE, "got a str", "pass data=", data="data.csv"),

@@ -152,7 +152,7 @@ KINDS: Kinds = {
             "see `Extending`",
         ),
         "raises": part("sampler", own_sampler(lambda z: z.missing), "'missing'", "see `Extending`"),
-        "a number": part("sampler", 3, "a int without", "leave it out for the default"),
+        "a number": part("sampler", 3, "an int without", "leave it out for the default"),
     },
     "critics": {
         "a class": part("critic", nvb.critics.MLPCritic, "the class MLPCritic", "such as MLPCritic()"),
@@ -196,7 +196,7 @@ KINDS: Kinds = {
         "nothing": part("ratio_loss", None, "a function; got None", "or leave it out"),
         "one argument": part("ratio_loss", lambda t: t, "takes 1 positional argument but 2", "see `Extending`"),
         "not a scalar": part("ratio_loss", lambda q, r: q - r, "shape []; got shape [4, 1]", "see `Extending`"),
-        "nothing returned": part("ratio_loss", lambda q, r: None, "got a NoneType", "see `Extending`"),
+        "nothing returned": part("ratio_loss", lambda q, r: None, "got None", "see `Extending`"),
         "a number": part("ratio_loss", lambda q, r: 1.0, "got a float", "see `Extending`"),
         "NaN": part("ratio_loss", lambda q, r: tf.reduce_mean(q) * np.nan, "finite loss; got NaN", "see `Extending`"),
         "raises": part("ratio_loss", lambda q, r: q.missing, "'missing'", "see `Extending`"),
@@ -207,11 +207,11 @@ KINDS: Kinds = {
         "no dict returned": part(
             "derived",
             lambda draws: draws[:, 0],
-            "a dict of arrays; got a ndarray",
+            "a dict of arrays; got an array",
             "whose first axis is the draws",
             DataError,
         ),
-        "nothing returned": part("derived", lambda draws: None, "got a NoneType", "return a dict", DataError),
+        "nothing returned": part("derived", lambda draws: None, "got None", "return a dict", DataError),
         "a mean": part(
             "derived",
             lambda draws: {"mean": draws.mean()},

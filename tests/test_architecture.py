@@ -76,6 +76,7 @@ FLOORS = {
     "arguments": 4,
     "binding": 4,
     "evaluation": 4,
+    "exporting": 4,
     "families": 4,
     "training": 4,
     "calibration_plots": 5,

@@ -260,7 +260,7 @@ def test_bad_options(options: dict, error: type[Exception], message: str) -> Non
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.zeros([15, 20, 2]), r"dict from the latent names, \['theta'\], to draws; got a ndarray"),
+        (np.zeros([15, 20, 2]), r"dict from the latent names, \['theta'\], to draws; got an array"),
         ({}, r"draws of every latent part, \['theta'\]; got none"),
         ({"mu": np.zeros([15, 20, 2])}, r"got only mu\. Fix: let `sample` return 'theta' too"),
         ({"theta": np.zeros([20, 15, 2])}, r"'theta' of shape \[15, 20, 2\].*got shape \[20, 15, 2\]"),
@@ -341,7 +341,7 @@ def test_draws_of_refits_are_checked() -> None:
         return lambda data, seed: SimpleNamespace(sample=lambda num_draws, *, seed: draws(data["y"]))
 
     data = {"y": np.arange(2.0)}
-    with pytest.raises(DataError, match="returns a dict of draws by name; got a ndarray"):
+    with pytest.raises(DataError, match="returns a dict of draws by name; got an array"):
         refits(fit(lambda y: np.zeros(3)))(data, 3, 0)
     with pytest.raises(DataError, match=r"every fit: a \[3\]; got b \[3\] for data set 1 of its batch"):
         refits(fit(lambda y: {"b" if y else "a": np.zeros(3)}))(data, 3, 0)

@@ -200,7 +200,7 @@ def test_counts_are_cast_to_the_distribution() -> None:
         ({"y": [1.0, np.nan, 2.0]}, "got 1 NaN of 3 values"),
         ({"y": ["a", "b", "c"]}, "Expected numbers for 'y'"),
         ({}, "got an empty dict: nothing is observed"),
-        (Y, "got a ndarray"),
+        (Y, "got an array"),
     ],
 )
 def test_data_errors(data: object, message: str) -> None:

@@ -120,7 +120,7 @@ BAD: dict[str, tuple[Callable, dict[str, Any], type[NeuralVBError], str]] = {
     "shape of the gradient": (scaled(float, lambda g: g[:2]), {}, GradientError, r"shape \[3\].*got shape \[2\]"),
     "shape of the value": (scaled(lambda v: [v, v], np.copy), {}, TargetShapeError, r"of shape \[\]; got shape \[2\]"),
     "value alone": (lambda z: one(z)[0], {}, GradientError, r"a pair \(log p, gradient\); got a float"),
-    "nothing": (lambda z: None, {}, GradientError, "got a NoneType"),
+    "nothing": (lambda z: None, {}, GradientError, "got None"),
     "no gradient": (lambda z: (one(z)[0], None), {}, GradientError, r"got shape \[\]"),
     "text": (lambda z: ("a", z), {}, DtypeError, "real numbers"),
     "exception": (lambda z: 1 / 0, {}, TargetValueError, "ZeroDivisionError"),

@@ -108,3 +108,17 @@ def test_a_posterior_refines(named_posterior: nvb.Posterior) -> None:
     told = refined.to_arviz()["posterior"].attrs
     assert told["num_transitions"] == 8 and "separate chains" in told["sampling_method"]
     assert "acceptance" in str(refined)
+
+
+def test_refined_draws_of_a_joint_bring_their_groups(joint_posterior: nvb.Posterior, joint_data: dict) -> None:
+    """The pointwise log likelihood is that of the refined draws, for comparisons of models."""
+    refined = joint_posterior.refine(4, seed=3, num_draws=64)
+    data = refined.to_arviz(log_likelihood=True, posterior_predictive=True, prior=True, constant_data={"x": [1.0]})
+    line = refined.draws["level"][:, None] + refined.draws["slope"][:, None] * np.linspace(-1.0, 1.0, 6)
+    exact = -0.5 * ((joint_data["y"] - line) / 0.5) ** 2 - np.log(0.5 * np.sqrt(2.0 * np.pi))
+    np.testing.assert_allclose(data["log_likelihood"]["y"].values[0], exact, rtol=1e-3, atol=1e-3)
+    assert data["posterior_predictive"]["y"].shape == data["prior_predictive"]["y"].shape == (1, 64, 6)
+    assert list(data["sample_stats"].data_vars) == ["lp"]  # log q of refined draws is not known
+    np.testing.assert_allclose(data["sample_stats"]["lp"].values[0], joint_posterior.log_prob(refined.draws), atol=1e-3)
+    np.testing.assert_array_equal(data["observed_data"]["y"].values, joint_data["y"])
+    assert data["prior"]["level"].shape == (1, 64) and data["constant_data"]["x"].values == [1.0]

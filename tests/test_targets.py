@@ -168,7 +168,7 @@ def test_dispatch() -> None:
         (hierarchical("Named", auto=True), {"vectorized": False}, ConfigurationError, "with a joint distribution"),
         (tfd.Normal(0.0, 1.0), {}, UnsupportedError, "got a Normal. Fix: pass its log_prob"),
         (Mine, {"event_shape": [2]}, UnsupportedError, "got the class Mine"),
-        (3, {"event_shape": [2]}, UnsupportedError, "got a int"),
+        (3, {"event_shape": [2]}, UnsupportedError, "got an int"),
     ],
 )
 def test_nonsense_is_named(target: object, options: dict, error: type, message: str) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from neural_vb import _checks, joints, uniformity
-from neural_vb._text import listed, suggestion
+from neural_vb._text import a_kind, listed, suggestion
 from neural_vb._types import Array, Seed
 from neural_vb.compilation import Compiled, quiet_tracing
 from neural_vb.draws import columns
@@ -284,7 +284,7 @@ def _drawn(draws: Any, truth: dict[str, Array], rows: slice, num_draws: int) -> 
     if not isinstance(draws, Mapping):
         raise DataError(
             expected=f"`sample` to return a dict from the latent names, {list(truth)}, to draws",
-            got=f"a {type(draws).__name__}",
+            got=a_kind(draws),
             fix="return {name: array [num_draws, B, *event]}",
         )
     found = {}

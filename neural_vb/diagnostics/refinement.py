@@ -153,13 +153,22 @@ class RefinedDraws:
     nested_r_hat: float
     seed: int
     export: Callable[..., Any] = field(repr=False)
-    attributes: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def to_arviz(
-        self, *, coords: Mapping[str, Any] | None = None, dims: Mapping[str, Sequence[str] | str] | None = None
+        self,
+        *,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Sequence[str] | str] | None = None,
+        log_likelihood: bool = False,
+        posterior_predictive: bool = False,
+        prior: bool = False,
+        constant_data: Mapping[str, Any] | None = None,
     ) -> Any:
-        """As ArviZ data, one chain of draws, with what was done to them in the attributes."""
-        groups = {"posterior": self.draws, "unconstrained_posterior": {"z_unconstrained": self.unconstrained}}
+        """As ArviZ data, one chain of draws, with what was done to them in the attributes.
+
+        Arguments and groups are those of :meth:`Posterior.to_arviz`, but that ``sample_stats`` has only ``lp``: the
+        density of refined draws is not known.
+        """
         told = {
             "sampling_method": METHOD.format(self.num_transitions),
             "num_transitions": self.num_transitions,
@@ -168,7 +177,16 @@ class RefinedDraws:
             "largest_nested_r_hat": self.nested_r_hat,
             "refinement_seed": self.seed,
         }
-        return self.export(groups, coords=coords, dims=dims, attributes={**self.attributes, **told})
+        return self.export(
+            self,
+            told,
+            coords=coords,
+            dims=dims,
+            log_likelihood=log_likelihood,
+            posterior_predictive=posterior_predictive,
+            prior=prior,
+            constant_data=constant_data,
+        )
 
     def __str__(self) -> str:
         return (

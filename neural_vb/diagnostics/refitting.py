@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_vb._text import listed
+from neural_vb._text import a_kind, listed
 from neural_vb._types import Array
 from neural_vb.errors import DataError, MissingDependencyError
 
@@ -66,7 +66,7 @@ def _fitted(fit: Any, data: dict[str, Array], num_draws: int, seeds: list[int], 
     if not isinstance(draws, Mapping):
         raise DataError(
             expected="a posterior whose `sample` returns a dict of draws by name",
-            got=f"a {type(draws).__name__}",
+            got=a_kind(draws),
             fix="fit a joint distribution, or wrap the posterior so that its draws have the latent parts' names",
         )
     return {name: np.asarray(values) for name, values in draws.items()}
