@@ -60,7 +60,7 @@ PLAIN_SCALE = 0.1  # of a Gaussian at the first starting point
 NEARLY = 10.0  # tolerances within which a Gaussian is worth improving before particles have looked around
 CURVED = 3.0  # tolerances within which ridges need no network: trained from there, none came nearer. And
 SMALL = 30  # dimensions beyond which they may be more, in proportion
-NEGLIGIBLE = 20.0  # nats below the largest evidence of an optimum
+NEGLIGIBLE = 20.0  # nats below the largest evidence, of optima or particles
 MAX_BENDS = 3
 MAX_REFITS = 8
 RESTED = 4.0 / NUM_PARTICLES**0.5  # of means and log sds that the bend has made zero
@@ -149,7 +149,7 @@ def warm_start(
         report("mixture")
         return _mixture(runner, current, numbers, tools)
     curved = None
-    if _probable(optima) < 2:  # a ridge has one mode
+    if _probable(optima, current.log_evidence) < 2:  # a ridge has one mode
         report("curve")
         curved = _curved(current, numbers, tools, runner.compiled.jit_compile)
         if curved is not None and curved.numbers["divergence"] < tolerance:
@@ -171,10 +171,13 @@ def warm_start(
     return found
 
 
-def _probable(optima: list[Laplace]) -> int:
-    """How many optima have a share of the evidence: a spike, as of a hierarchy whose scale goes to zero, has none."""
-    best = max((optimum.log_evidence for optimum in optima), default=0.0)
-    return sum(optimum.log_evidence > best - NEGLIGIBLE for optimum in optima)
+def _probable(optima: list[Laplace], log_evidence: float) -> int:
+    """How many optima have a share of the evidence, of which the particles have seen some.
+
+    A spike, as of a hierarchy whose scale goes to zero, has none; there may be nothing but spikes.
+    """
+    best = max((optimum.log_evidence for optimum in optima), default=log_evidence)
+    return sum(optimum.log_evidence > max(best, log_evidence) - NEGLIGIBLE for optimum in optima)
 
 
 def _curved(current: Round, numbers: dict[str, float], tools: Tools, jit_compile: bool) -> WarmStart | None:

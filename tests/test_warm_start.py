@@ -177,4 +177,5 @@ def test_a_spike_is_no_mode() -> None:
         return Laplace(np.zeros(2), np.eye(2), log_evidence)
 
     evidences = ([], [-66.4], [-66.4, -114.3], [-66.4, -70.0], [-66.4, -70.0, -114.3])
-    assert [module._probable([optimum(one) for one in many]) for many in evidences] == [0, 1, 1, 2, 2]
+    for particles, counts in ((-np.inf, [0, 1, 1, 2, 2]), (-30.0, [0] * 5), (-49.0, [0, 1, 1, 1, 1])):
+        assert [module._probable([optimum(one) for one in many], particles) for many in evidences] == counts
