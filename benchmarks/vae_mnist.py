@@ -78,7 +78,7 @@ SLOW = {"sampler_rate": RATE / 40, "critic_rate": RATE / 2, "contrast_rate": RAT
 
 def config(max_steps: int, window: int = 500, **rates: float) -> Any:
     """Training constants for as many steps, the last of them with falling rates."""
-    from neural_vb.training import TrainingConfig
+    from neural_vb.configuration import TrainingConfig
 
     decay = max(round(min(DECAY_SHARE * max_steps, DECAY_STEPS) / window) * window, window)
     before = max(max_steps - decay, window)

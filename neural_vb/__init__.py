@@ -56,16 +56,16 @@ if TYPE_CHECKING:
     from neural_vb._types import Proposal
     from neural_vb.amortized import fit_amortized
     from neural_vb.amortized_posterior import AmortizedPosterior, load_amortized
+    from neural_vb.configuration import TrainingConfig
     from neural_vb.fitting import fit, load
     from neural_vb.numpy_densities import numpy_log_prob
     from neural_vb.posterior import Posterior
-    from neural_vb.training import TrainingConfig
 
 _HOMES = {
     "AmortizedPosterior": "amortized_posterior",
     "Posterior": "posterior",
     "Proposal": "_types",
-    "TrainingConfig": "training",
+    "TrainingConfig": "configuration",
     "fit": "fitting",
     "fit_amortized": "amortized",
     "load": "fitting",

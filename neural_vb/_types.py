@@ -130,7 +130,8 @@ class Status(NamedTuple):
     """How a run ended.
 
     Attributes:
-        reason: ``"met"``, ``"plateau"``, ``"step_limit"``, ``"callback"``, ``"interrupted"`` or ``"non_finite"``.
+        reason: ``"met"``, ``"plateau"``, ``"step_limit"``, ``"no_gain"``, ``"callback"``, ``"interrupted"`` or
+            ``"non_finite"``.
         message: one sentence for a person.
         advice: what to try next; empty when there is nothing to advise.
     """

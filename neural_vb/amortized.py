@@ -14,12 +14,13 @@ from neural_vb.amortized_posterior import AmortizedPosterior
 from neural_vb.avb import Parts
 from neural_vb.compilation import graph, quiet_tracing
 from neural_vb.conditional_flows import ConditionalFlow, FlowSampler, MixtureNetwork
+from neural_vb.configuration import TrainingConfig
 from neural_vb.families import JointFamily
 from neural_vb.features import Features
 from neural_vb.networks import MLP, AffineAndMLP, Network
 from neural_vb.progress import Progress
 from neural_vb.provenance import versions
-from neural_vb.training import Callback, TrainingConfig, train
+from neural_vb.training import Callback, train
 from neural_vb.whitening import WhitenedTarget, Whitening
 
 

@@ -1,4 +1,4 @@
-"""What is put right after training, by the map from u to z: moments, and standard deviations that were lost."""
+"""What is put right after training, by the map from u to z: moments and standard deviations; or whether all is lost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from neural_vb import contrasts, curving, moments
 from neural_vb._types import Array, Parameters
 from neural_vb.avb import Parts, contrast_density
 from neural_vb.errors import NeuralVBError
+from neural_vb.history import History
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.moments import NUM_GUARDS, NUM_WEIGHTED, Moments
 from neural_vb.probing import Probe
@@ -22,6 +23,21 @@ from neural_vb.widening import widen
 logger = logging.getLogger(__name__)
 
 SLICE = 8_192  # draws at once
+WORSE, NOISE = 0.5, 4.0  # nats, and standard errors, below its start at which a trained sampler is given up
+
+
+def lost(history: History, bound: float | None) -> float:
+    """By how many nats training ended below what it began from; 0 where that is no more than ``WORSE``, or not known.
+
+    Args:
+        history: of training.
+        bound: E_q[log p - log q] of the warm start, nats.
+    """
+    if bound is None or not len(history.elbo):
+        return 0.0
+    below, noise = bound - float(history.elbo[-1]), float(history.elbo_standard_error[-1])
+    # Of an exploded density the error is as large as the mean.
+    return 0.0 if below < WORSE + NOISE * min(noise, WORSE) else below
 
 
 def finish(

@@ -26,10 +26,11 @@ from neural_vb import (
     samplers,
     starting,
 )
-from neural_vb._text import counted
+from neural_vb._text import a_kind, counted
 from neural_vb._types import Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Status, Target
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
+from neural_vb.configuration import TrainingConfig, slowed
 from neural_vb.errors import ConfigurationError, StartError, UnsupportedError
 from neural_vb.history import History
 from neural_vb.networks import MLP
@@ -42,7 +43,7 @@ from neural_vb.progress import Progress
 from neural_vb.provenance import versions
 from neural_vb.resuming import call_of, opened, seconds_between
 from neural_vb.targets import JointTarget, as_target
-from neural_vb.training import Callback, TrainingConfig, train
+from neural_vb.training import Callback, train
 from neural_vb.warm_start import WarmStart, longest_score, warm_start
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -213,7 +214,7 @@ def fit(
                 parts,
                 warm.target.log_prob,
                 parameters,
-                config=config,
+                config=slowed(config, given.event_size),
                 seed=_noise_seed(seed, start),
                 offset=warm.target.offset,
                 callbacks=(bar.window, *callbacks),
@@ -231,7 +232,11 @@ def fit(
                 status = status._replace(advice="repeat the same call to go on from the checkpoint")
             parameters = trained.parameters
             ended = status.reason == "plateau" or (plain and status.reason == "step_limit")
-            if ended and not isinstance(start, Posterior):
+            lost = finishing.lost(history, warm.numbers.get("bound")) if ended else 0.0
+            if lost:
+                parts, status = AT_REST, _no_gain(lost)
+                parameters = _initial_parameters(parts, warm.base, seed)
+            elif ended and not isinstance(start, Posterior):
                 warm, finish_notes = finishing.finish(warm, parts, parameters, examination.precise, seed)
         else:
             elbo, error = warm.met.elbo + warm.target.offset, warm.met.standard_error
@@ -249,6 +254,11 @@ def fit(
         (*_about(given), *start_notes, *examination.notes, *finish_notes),
         versions(jit_compile, trained_target.dtype),
     )
+
+
+def _no_gain(lost: float) -> Status:
+    said = f"training ended {lost:.3g} nats below the Gaussians that it began from, whose draws these are"
+    return Status("no_gain", said, "train more slowly: config=TrainingConfig(sampler_rate=1e-4, critic_rate=1e-3)")
 
 
 def _explained(status: Status, parts: Parts, parameters: Parameters, target: WhitenedTarget, seed: int) -> Status:
@@ -365,7 +375,7 @@ def _resolve(contrast: Contrast, target: WhitenedTarget) -> Contrast:
     if distribution is None:
         raise UnsupportedError(
             expected="a prior to contrast with",
-            got=f"a {type(target.target).__name__}, which has none that can be told from its likelihood",
+            got=f"{a_kind(target.target)}, which has none that can be told from its likelihood",
             fix="pass contrast=Prior(distribution) over the unconstrained vector [D], or use the default contrast",
         )
     whitening = target.whitening

@@ -23,11 +23,12 @@ import tensorflow as tf
 
 from neural_vb import _checks, archives, atomic, checkpoints, contrasts
 from neural_vb._types import Array, Base, Status, Target
+from neural_vb.configuration import TrainingConfig
 from neural_vb.errors import CheckpointError, ConfigurationError, FileFormatError, StorageError, StorageWarning
 from neural_vb.optimiser import TrainingState
 from neural_vb.population import Population
 from neural_vb.provenance import versions
-from neural_vb.training import Snapshot, TrainingConfig
+from neural_vb.training import Snapshot
 from neural_vb.warm_start import WarmStart
 from neural_vb.whitening import WhitenedTarget
 

@@ -8,13 +8,14 @@ from typing import Any
 import tensorflow as tf
 
 from neural_vb.avb import Parts
+from neural_vb.configuration import TrainingConfig
 from neural_vb.contrasts import MomentMatched
 from neural_vb.critics import MLPCritic
 from neural_vb.mixtures import standard_base
 from neural_vb.networks import MLP
 from neural_vb.ratio_losses import logistic
 from neural_vb.samplers import ResidualSampler
-from neural_vb.training import Trained, TrainingConfig, train
+from neural_vb.training import Trained, train
 
 PLAIN = TrainingConfig(
     max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=16, easy_divergence=0.0, jit_compile=False

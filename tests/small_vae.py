@@ -6,8 +6,8 @@ import numpy as np
 
 from neural_vb.applications.inference import avb_adaptive
 from neural_vb.applications.vae import VAE, fit_vae
+from neural_vb.configuration import TrainingConfig
 from neural_vb.networks import MLP
-from neural_vb.training import TrainingConfig
 
 BRIEF = TrainingConfig(
     max_steps=40, min_steps=0, decay_steps=20, window=20, batch_size=32, ramp_steps=0, plateau_windows=50,

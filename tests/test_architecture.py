@@ -27,6 +27,7 @@ FLOORS = {
     "bending": 1,
     "bijectors": 1,
     "compilation": 1,
+    "configuration": 2,
     "draws": 1,
     "gaussian_mixture": 1,
     "hamiltonian": 1,

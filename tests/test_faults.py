@@ -20,13 +20,14 @@ import neural_vb as nvb
 from neural_vb import faults
 from neural_vb._types import Proposal
 from neural_vb.avb import Parts
+from neural_vb.configuration import TrainingConfig
 from neural_vb.contrasts import MomentMatched
 from neural_vb.critics import MLPCritic
 from neural_vb.mixtures import standard_base
 from neural_vb.networks import MLP
 from neural_vb.samplers import ResidualSampler
 from neural_vb.targets import as_target
-from neural_vb.training import Trained, TrainingConfig, train
+from neural_vb.training import Trained, train
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 Z = np.random.default_rng(0).standard_normal((200, 2))

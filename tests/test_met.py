@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import tensorflow as tf
 from quick_fits import TINY
 
 import neural_vb as nvb
+from neural_vb import finishing, fitting
+from neural_vb._types import Status
+from neural_vb.history import METRICS, History
 
 
 def correlated(z: tf.Tensor) -> tf.Tensor:
@@ -57,3 +61,42 @@ def test_a_posterior_that_was_met_does_all_that_others_do(met: nvb.Posterior, tm
 def test_a_config_or_parts_ask_for_training() -> None:
     for asked in ({"config": TINY}, {"critic": nvb.critics.MLPCritic(), "callbacks": [lambda step, metrics: True]}):
         assert nvb.fit(correlated, event_shape=[2], progress=False, **asked).history.step[-1] > 0
+
+
+def record(*elbo: float, error: float = 0.01) -> History:
+    row = dict.fromkeys(METRICS, 0.0) | {"elbo_standard_error": error, "rate": 0.0}
+    return History.of_rows([row | {"elbo": value, "step": 200.0 * (i + 1)} for i, value in enumerate(elbo)], None, {})
+
+
+def test_what_training_lost_against_its_start() -> None:
+    assert (
+        finishing.lost(record(-1.0, 2.9), 3.0)
+        == finishing.lost(record(), 3.0)
+        == finishing.lost(record(0.0), None)
+        == 0
+    )
+    assert finishing.lost(record(2.0, error=0.3), 3.0) == 0.0
+    assert finishing.lost(record(3.0, 2.0), 3.0) == 1.0
+    assert finishing.lost(record(-1e30, error=1e30), 3.0) > 1e29  # of an explosion the error tells nothing
+    assert np.isnan(finishing.lost(record(np.nan), 3.0))
+
+
+def test_a_training_that_explodes_gives_its_start_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begin, train = fitting.warm_start, fitting.train
+
+    def exploded(parts: Any, log_prob: Any, parameters: Any, **options: Any) -> Any:
+        found = train(parts, log_prob, parameters, **options | {"config": TINY})
+        worse = tf.nest.map_structure(lambda values: 30.0 + values, found.parameters)
+        return found._replace(parameters=worse, history=record(-1e9), status=Status("plateau", "rested", ""))
+
+    monkeypatch.setattr(fitting, "warm_start", lambda *given, **options: begin(*given, **options)._replace(met=None))
+    monkeypatch.setattr(fitting, "train", exploded)
+    found = nvb.fit(correlated, event_shape=[2], seed=0, progress=False)
+    assert found.status.reason == "no_gain" and "1e+09 nats below the Gaussians" in str(found)
+    draws, error = found.sample(50_000, seed=1), 4.5 / np.sqrt(50_000)
+    np.testing.assert_allclose(draws.mean(0), [1.0, -2.0], atol=error)
+    np.testing.assert_allclose(draws.std(0), 1.0, atol=error)
+    assert abs(found.elbo.value - 3.0) < 0.01
+    found.save(tmp_path / "start.nvb")
+    again = nvb.load(tmp_path / "start.nvb", correlated, event_shape=[2])
+    np.testing.assert_array_equal(again.sample(10, seed=3), found.sample(10, seed=3))

@@ -20,12 +20,13 @@ import tensorflow_probability as tfp
 import neural_vb as nvb
 from neural_vb import fitting, warm_start
 from neural_vb.avb import Parts
+from neural_vb.configuration import TrainingConfig
 from neural_vb.contrasts import MomentMatched
 from neural_vb.critics import MLPCritic
 from neural_vb.mixtures import standard_base
 from neural_vb.networks import MLP
 from neural_vb.samplers import ResidualSampler
-from neural_vb.training import TrainingConfig, train
+from neural_vb.training import train
 
 tfd = tfp.distributions
 SMALL = MLP((8,), output_scale=0.01)

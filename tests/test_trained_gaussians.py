@@ -12,10 +12,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from short_training import parts, run
 
+from neural_vb.configuration import TrainingConfig
 from neural_vb.contrasts import Flow, MomentMatched, Prior
 from neural_vb.networks import MLP
 from neural_vb.ratio_losses import RATIO_LOSSES
-from neural_vb.training import TrainingConfig
 
 tfd = tfp.distributions
 

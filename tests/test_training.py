@@ -14,9 +14,10 @@ import pytest
 import tensorflow as tf
 from short_training import PLAIN, SMALL, initial, normal, parts, run
 
+from neural_vb.configuration import TrainingConfig, slowed
 from neural_vb.contrasts import Flow
 from neural_vb.errors import ConfigurationError
-from neural_vb.training import METRICS, History, Trained, TrainingConfig, train
+from neural_vb.training import METRICS, History, Trained, train
 
 
 def leaves(parameters: Any) -> list[np.ndarray]:
@@ -267,3 +268,12 @@ def test_settings_out_of_range_are_named(name: str, value: float, rule: str) -> 
         TrainingConfig(**{name: value})
     fix = f"pass {name} {rule}, or leave it out for the default"
     assert str(error.value) == f"Expected TrainingConfig.{name} {rule}; got {value!r}. Fix: {fix}"
+
+
+def test_rates_shrink_in_many_dimensions_and_nowhere_else() -> None:
+    config = TrainingConfig(sampler_rate=3e-4)
+    assert slowed(config, 1) == slowed(config, 300) == config
+    slow = slowed(config, 1_000)
+    found = slow.sampler_rate, slow.critic_rate, slow.contrast_rate
+    np.testing.assert_allclose(found, 0.3 * np.array([3e-4, config.critic_rate, config.contrast_rate]), rtol=1e-12)
+    assert slow.target_rate == config.target_rate and slow.max_steps == config.max_steps

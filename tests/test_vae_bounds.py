@@ -16,8 +16,8 @@ from neural_vb.applications.decoders import Normal
 from neural_vb.applications.encoders import GaussianEncoder
 from neural_vb.applications.inference import avb_adaptive, avb_flow, avb_prior, gaussian
 from neural_vb.applications.vae import VAE, VAE_CONFIG, fit_vae
+from neural_vb.configuration import TrainingConfig
 from neural_vb.networks import MLP
-from neural_vb.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,13 @@ from neural_vb.applications.inference import Inference, avb_flow
 from neural_vb.applications.vae_data import rows, source
 from neural_vb.applications.vae_evaluation import Evaluation, log_mean_exp
 from neural_vb.compilation import quiet_tracing
+from neural_vb.configuration import TrainingConfig
 from neural_vb.errors import ConfigurationError, StartError
 from neural_vb.networks import MLP, Network
 from neural_vb.optimiser import TrainingState
 from neural_vb.progress import Progress
 from neural_vb.provenance import versions
-from neural_vb.training import Callback, TrainingConfig, train
+from neural_vb.training import Callback, train
 
 __all__ = ["VAE", "VAE_CONFIG", "fit_vae", "load_vae"]
 
