@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import bending, ridges, warping
+from neural_vb import bending, necks, ridges, warping
 from neural_vb._types import Array, Density
 from neural_vb.bending import Map
 from neural_vb.mixtures import Stream
@@ -73,6 +73,8 @@ def curve(evaluate: Density, z: Array, *, seed: int, tolerance: float) -> Curved
         return None
     with np.errstate(all="ignore"):  # far out maps overflow
         best = _tried(_found, evaluate, z, (), (seed, Stream.RIDGE, 0))
+        if not (best is not None and best.divergence < tolerance):
+            best = _better(best, _tried(_uncentred, evaluate, z, (), (seed, Stream.RIDGE, 1 + MAX_RIDGES)), 0.0)
         warp, shapes = warping.fit(z)
         if shapes and not (best is not None and best.divergence < tolerance):
             best = _better(best, _tried(_found, evaluate, z, (warp,), (seed, Stream.RIDGE, 1)), 0.0)
@@ -107,6 +109,18 @@ def _found(evaluate: Density, z: Array, before: tuple[Map, ...], key: Key) -> Cu
     y = bending.inverse(before, z)[0]
     found = bending.steepest(y)
     return None if found is None else _ridge(evaluate, (*before, found.bend), found.bend.inverse(y)[0], key)
+
+
+def _uncentred(evaluate: Density, z: Array, before: tuple[Map, ...], key: Key) -> Curved | None:
+    """A ridge along the same direction in coordinates that shrink with it."""
+    y = bending.inverse(before, z)[0]
+    found = bending.steepest(y)
+    if found is None:
+        return None
+    straight = found.bend._replace(log_scale=0.0 * found.bend.log_scale, mean=0.0 * found.bend.mean)
+    w = straight.inverse(y)[0]
+    neck = necks.find(inside((*before, straight), evaluate), w)
+    return None if neck is None else _ridge(evaluate, (*before, straight, neck), neck.inverse(w)[0], key)
 
 
 def _again(evaluate: Density, z: Array, before: tuple[Map, ...], key: Key) -> Curved | None:

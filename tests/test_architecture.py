@@ -57,6 +57,7 @@ FLOORS = {
     "population": 2,
     "probing": 2,
     "ridges": 2,
+    "necks": 2,
     "samplers": 2,
     "smc": 2,
     "targets": 2,
