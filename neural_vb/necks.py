@@ -14,7 +14,6 @@ is a bend in whose coordinates y the hierarchy is not centred: they are about as
 from __future__ import annotations
 
 import logging
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 NEAREST = 100  # draws to t = 0, whose mean is the first guess of an optimum
 STEP = 0.03  # of differences, in conditional sds
+FLAT = 0.1  # curvature where draws have about one
 ITERATIONS, RESTED = 20, 1e-6  # of Newton's method; half of what is left to gain, nats
 APART, FEWEST, MOST = 2, 4, 12  # of the places t, in sds of the draws
 DEEP = 1e5  # curvature at which the neck is narrow enough; beyond, single precision sees nothing
@@ -35,7 +35,7 @@ SHARE = 0.2  # of the largest rate; less than that is none
 
 
 class _Place(NamedTuple):
-    """The optimum given t [D - 1], and the negative Hessian there [D - 1, D - 1]."""
+    """The optimum given t [D - 1], and the negative Hessian there [D - 1, D - 1], ``FLAT`` where it is less."""
 
     optimum: Array
     curvature: Array
@@ -85,16 +85,18 @@ def _side(evaluate: Density, w: Array, side: float) -> tuple[float, Bend] | None
 
 
 def _climbed(evaluate: Density, t: float, start: _Place) -> _Place | None:
-    """The optimum given t, and its curvature; None where there is none, or log p is not finite."""
+    """The optimum given t, and its curvature; None where log p is not finite.
+
+    Nothing moves along what has no curvature, as the scale of another hierarchy does, whose own neck has no end.
+    """
     optimum, steps = start.optimum, STEP / np.sqrt(start.curvature.diagonal())
     value, gradient, curvature = _look(evaluate, t, optimum, steps)
     for _ in range(ITERATIONS):
         if not (np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(curvature).all()):
             return None
         values, vectors = np.linalg.eigh(curvature)
-        move = vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), 1e-9 * np.abs(values).max() + 1e-300))
-        gain = float(move @ gradient)
-        if gain < RESTED:
+        move = vectors @ np.where(values > FLAT, (vectors.T @ gradient) / np.maximum(values, FLAT), 0.0)
+        if not move @ gradient > RESTED:
             break
         shares = 0.5 ** np.arange(12)
         tried = evaluate(_at(t, optimum + shares[:, np.newaxis] * move))[0]
@@ -104,9 +106,7 @@ def _climbed(evaluate: Density, t: float, start: _Place) -> _Place | None:
         optimum = optimum + shares[higher[0]] * move
         steps = STEP / np.sqrt(np.maximum(np.abs(curvature.diagonal()), 1e-6))
         value, gradient, curvature = _look(evaluate, t, optimum, steps)
-    if not math.isfinite(gain) or np.linalg.eigvalsh(curvature)[0] <= 0.0:
-        return None
-    return _Place(optimum, curvature)
+    return _Place(optimum, (vectors * np.maximum(values, FLAT)) @ vectors.T)
 
 
 def _look(evaluate: Density, t: float, optimum: Array, steps: Array) -> tuple[float, Array, Array]:

@@ -89,3 +89,22 @@ def test_a_funnel_is_met_although_no_draw_has_been_in_its_neck(seed: int) -> Non
     z = np.concatenate([v, np.exp(0.5 * v) * rng.standard_normal((2_048, 5))], 1)
     found = curving.curve(evaluated(log_prob), z, seed=seed, tolerance=0.015)
     assert found is not None and found.divergence < 0.015 and -0.01 < found.bound < 0.005
+
+
+def test_the_neck_of_another_hierarchy_stays_where_it_is() -> None:
+    """Given t, log p has no maximum: it grows without end as the other scale, s, goes to zero."""
+
+    def log_prob(w: tf.Tensor) -> tf.Tensor:
+        t, s, a, b = w[:, 0], w[:, 1], w[:, 2:5], w[:, 5:]
+        first = -0.5 * t**2 - 0.5 * tf.exp(-2.0 * RATE * t) * tf.reduce_sum(a**2, 1) - 3.0 * RATE * t
+        return first - 0.5 * s**2 - 0.5 * tf.exp(-2.0 * s) * tf.reduce_sum(b**2, 1) - 6.0 * s
+
+    rng = np.random.default_rng(0)
+    scales = rng.standard_normal((2_048, 2))
+    a, b = np.exp(RATE * scales[:, :1]), np.exp(scales[:, 1:])
+    w = np.concatenate([scales, a * rng.standard_normal((2_048, 3)), b * rng.standard_normal((2_048, 6))], 1)
+    bend = necks.find(evaluated(log_prob), w)
+    assert bend is not None
+    shrinking = np.flatnonzero(bend.log_scale[1])
+    np.testing.assert_allclose(bend.log_scale[1, shrinking], [RATE] * 3, atol=1e-3)
+    assert np.abs(np.delete(bend.matrix[:, shrinking], [2, 3, 4], 0)).max() < 1e-3  # a alone shrinks with t
