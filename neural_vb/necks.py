@@ -104,7 +104,7 @@ def _climbed(evaluate: Density, t: float, start: _Place) -> _Place | None:
         if not higher.size:  # rounding
             break
         optimum = optimum + shares[higher[0]] * move
-        steps = STEP / np.sqrt(np.maximum(np.abs(curvature.diagonal()), 1e-6))
+        steps = STEP / np.sqrt(np.maximum(curvature.diagonal(), FLAT))
         value, gradient, curvature = _look(evaluate, t, optimum, steps)
     return _Place(optimum, (vectors * np.maximum(values, FLAT)) @ vectors.T)
 
