@@ -31,6 +31,7 @@ ITERATIONS, RESTED = 20, 1e-6  # of Newton's method; half of what is left to gai
 APART, FEWEST, MOST = 2, 4, 12  # of the places t, in sds of the draws
 DEEP = 1e5  # curvature at which the neck is narrow enough; beyond, single precision sees nothing
 LEAST = 0.1  # rate for each sd of t; less is no neck
+HOPELESS = 0.03  # rate over the first places, where data may still outweigh the prior; with less no neck comes
 SHARE = 0.2  # of the largest rate; less than that is none
 
 
@@ -66,11 +67,12 @@ def _side(evaluate: Density, w: Array, side: float) -> tuple[float, Bend] | None
         if place is None:
             return None
         places.append(place)
+        if far == FEWEST and _rates(places[1], place, far)[0].max() < HOPELESS:
+            return None
         if far >= FEWEST and place.curvature.diagonal().max() > DEEP:
             break
     inner, outer = places[-1 - APART], places[-1]
-    ratios, vectors = linalg.eigh(outer.curvature, inner.curvature)
-    rates = np.log(np.maximum(ratios, 1e-300)) / (2.0 * APART)
+    rates, vectors = _rates(inner, outer, APART)
     rates[rates < max(SHARE * rates.max(), LEAST)] = 0.0
     if not rates.any():
         return None
@@ -82,6 +84,12 @@ def _side(evaluate: Density, w: Array, side: float) -> tuple[float, Bend] | None
     log_scale[:2, 1:] = (far - APART) * rates, -side * rates
     bend = Bend(shift, matrix, log_scale, np.zeros([4, size]), np.array(np.linalg.slogdet(matrix)[1]))
     return float(rates.max()), bend
+
+
+def _rates(inner: _Place, outer: _Place, apart: int) -> tuple[Array, Array]:
+    """Rates k [D - 1] at which widths shrink between two places, and their directions, the columns of [D - 1, D - 1]."""
+    ratios, vectors = linalg.eigh(outer.curvature, inner.curvature)
+    return np.log(np.maximum(ratios, 1e-300)) / (2.0 * apart), vectors
 
 
 def _climbed(evaluate: Density, t: float, start: _Place) -> _Place | None:
