@@ -87,7 +87,7 @@ def _side(evaluate: Density, w: Array, side: float) -> tuple[float, Bend] | None
 
 
 def _rates(inner: _Place, outer: _Place, apart: int) -> tuple[Array, Array]:
-    """Rates k [D - 1] at which widths shrink between two places, and their directions, the columns of [D - 1, D - 1]."""
+    """Rates k [D - 1] at which widths shrink between two places, and directions, the columns of [D - 1, D - 1]."""
     ratios, vectors = linalg.eigh(outer.curvature, inner.curvature)
     return np.log(np.maximum(ratios, 1e-300)) / (2.0 * apart), vectors
 
