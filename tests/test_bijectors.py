@@ -148,7 +148,7 @@ def test_malformed_event_shapes(event_shape: object, message: str) -> None:
     ("event_shape", "bijector", "message"),
     [
         ({"tau": []}, {"tua": tfb.Exp()}, r"got one for 'tua'\..*: did you mean 'tau'\?"),
-        ({"tau": []}, tfb.Exp(), "Expected a dict from part names to bijectors; got a Exp"),
+        ({"tau": []}, tfb.Exp(), "Expected a dict from part names to bijectors; got an Exp"),
         ([2], {"tau": tfb.Exp()}, "Expected one bijector for the unnamed array; got a dict"),
         ([2], tfb.Exp, "pass an instance"),
         ([2], tf.exp, "tfp.bijectors.Bijector instances"),

@@ -261,5 +261,5 @@ def test_another_event_size_is_named(saved: Path, named_arguments: dict[str, Any
         nvb.load(saved, normal, event_shape=[3], derived=named_arguments["derived"])
     assert str(error.value) == (
         "Expected a posterior of 3 unconstrained dimensions, like the target's; "
-        f"got one of 2 in {saved}. Fix: pass the target that was fitted"
+        f"got one of 2 in {saved}. Fix: pass the target that was fitted, with its event_shape= and bijector="
     )

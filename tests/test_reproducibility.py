@@ -160,8 +160,9 @@ def ring(z: tf.Tensor) -> tf.Tensor:
 
 
 def funnel(z: tf.Tensor) -> tf.Tensor:
+    """With waves along v, which no warp meets to the last digit: it is trained."""
     v = z[:, :1]
-    return -0.5 * tf.reduce_sum(v**2 / 9.0 + v + z[:, 1:] ** 2 * tf.exp(-v), -1)
+    return -0.5 * tf.reduce_sum(v**2 / 9.0 + tf.cos(2.0 * v) + v + z[:, 1:] ** 2 * tf.exp(-v), -1)
 
 
 @pytest.mark.parametrize("log_prob", [normal, ring, funnel])
