@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +38,9 @@ def lost(history: History, bound: float | None) -> float:
         return 0.0
     below, noise = bound - float(history.elbo[-1]), float(history.elbo_standard_error[-1])
     # Of an exploded density the error is as large as the mean.
-    return 0.0 if below < WORSE + NOISE * min(noise, WORSE) else below
+    if below < WORSE + NOISE * min(noise, WORSE):
+        return 0.0
+    return below if math.isfinite(below) else math.inf
 
 
 def finish(

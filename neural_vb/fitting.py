@@ -232,11 +232,12 @@ def fit(
                 status = status._replace(advice="repeat the same call to go on from the checkpoint")
             parameters = trained.parameters
             ended = status.reason == "plateau" or (plain and status.reason == "step_limit")
+            ended &= not isinstance(start, Posterior)  # whose numbers are of other parts, and may be of other data
             lost = finishing.lost(history, warm.numbers.get("bound")) if ended else 0.0
             if lost:
                 parts, status = AT_REST, _no_gain(lost)
                 parameters = _initial_parameters(parts, warm.base, seed)
-            elif ended and not isinstance(start, Posterior):
+            elif ended:
                 warm, finish_notes = finishing.finish(warm, parts, parameters, examination.precise, seed)
         else:
             elbo, error = warm.met.elbo + warm.target.offset, warm.met.standard_error

@@ -93,7 +93,7 @@ def _rates(inner: _Place, outer: _Place, apart: int) -> tuple[Array, Array]:
 
 
 def _climbed(evaluate: Density, t: float, start: _Place) -> _Place | None:
-    """The optimum given t, and its curvature; None where log p is not finite.
+    """The optimum given t, and its curvature; None where log p is not finite, or it is not reached.
 
     Nothing moves along what has no curvature, as the scale of another hierarchy does, whose own neck has no end.
     """
@@ -114,6 +114,8 @@ def _climbed(evaluate: Density, t: float, start: _Place) -> _Place | None:
         optimum = optimum + shares[higher[0]] * move
         steps = STEP / np.sqrt(np.maximum(curvature.diagonal(), FLAT))
         value, gradient, curvature = _look(evaluate, t, optimum, steps)
+    else:
+        return None
     return _Place(optimum, (vectors * np.maximum(values, FLAT)) @ vectors.T)
 
 

@@ -312,7 +312,7 @@ class Posterior:
         ]
         groups: dict[str, Any] = tf.nest.map_structure(lambda *parts: np.stack(parts), *each)
         groups |= exporting.of_model(
-            self.target, prior_draws=prior * num_draws, seed=seeds[2], constant_data=constant_data
+            self.target, prior_draws=num_draws if prior else 0, seed=seeds[2], constant_data=constant_data
         )
         return inference_data.to_arviz(groups, coords=coords, dims=dims, attributes=self._attributes(), chains=True)
 
@@ -340,7 +340,7 @@ class Posterior:
         groups["sample_stats"] = {"lp": self._evaluation.log_p(z)}
         chain: dict[str, Any] = tf.nest.map_structure(lambda part: np.asarray(part)[np.newaxis], groups)
         chain |= exporting.of_model(
-            self.target, prior_draws=prior * len(z), seed=_checks.later(seed, 2), constant_data=constant_data
+            self.target, prior_draws=len(z) if prior else 0, seed=_checks.later(seed, 2), constant_data=constant_data
         )
         # A verdict is about the sampler's own draws.
         own = {name: value for name, value in self._attributes().items() if not name.startswith("verdict")}

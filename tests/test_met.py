@@ -78,7 +78,7 @@ def test_what_training_lost_against_its_start() -> None:
     assert finishing.lost(record(2.0, error=0.3), 3.0) == 0.0
     assert finishing.lost(record(3.0, 2.0), 3.0) == 1.0
     assert finishing.lost(record(-1e30, error=1e30), 3.0) > 1e29  # of an explosion the error tells nothing
-    assert np.isnan(finishing.lost(record(np.nan), 3.0))
+    assert finishing.lost(record(np.nan), 3.0) == np.inf
 
 
 def test_a_training_that_explodes_gives_its_start_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -100,3 +100,13 @@ def test_a_training_that_explodes_gives_its_start_back(monkeypatch: pytest.Monke
     found.save(tmp_path / "start.nvb")
     again = nvb.load(tmp_path / "start.nvb", correlated, event_shape=[2])
     np.testing.assert_array_equal(again.sample(10, seed=3), found.sample(10, seed=3))
+
+
+def test_a_run_from_an_earlier_posterior_is_not_compared_with_its_start(
+    met: nvb.Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound in its numbers is that of the data before."""
+    monkeypatch.setattr(fitting, "TrainingConfig", lambda: TINY)
+    assert met.history.warm_start["bound"] > 2.9
+    more = nvb.fit(lambda z: correlated(z) - 100.0, event_shape=[2], start=met, progress=False)
+    assert more.status.reason in ("step_limit", "plateau") and more.elbo.value < -90.0

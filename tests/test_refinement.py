@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -122,3 +123,9 @@ def test_refined_draws_of_a_joint_bring_their_groups(joint_posterior: nvb.Poster
     np.testing.assert_allclose(data["sample_stats"]["lp"].values[0], joint_posterior.log_prob(refined.draws), atol=1e-3)
     np.testing.assert_array_equal(data["observed_data"]["y"].values, joint_data["y"])
     assert data["prior"]["level"].shape == (1, 64) and data["constant_data"]["x"].values == [1.0]
+
+
+def test_chains_that_remember_say_so(named_posterior: nvb.Posterior) -> None:
+    refined = named_posterior.refine(8, seed=3, num_draws=64)
+    assert "still know" not in str(refined)
+    assert "still know where they began" in str(dataclasses.replace(refined, nested_r_hat=1.9))

@@ -18,6 +18,7 @@ MOST_LOOKS = 4  # at coordinates, after as many transitions as at the first look
 RESTS = 0.2  # log sd; a change of coordinates that is worth no further look
 RETUNING = 16  # transitions after which a bend is found anew
 FORGOTTEN = 1.03  # nested R-hat; the largest of fifty is about 1.023 by chance
+REMEMBERED = 1.1  # nested R-hat of chains that are far from having forgotten
 NUM_SUPERCHAINS = 64
 PER_DIMENSION = 10  # draws that a covariance wants
 METHOD = (
@@ -189,7 +190,10 @@ class RefinedDraws:
         )
 
     def __str__(self) -> str:
-        return (
+        said = (
             f"Draws after {self.num_transitions} transitions: acceptance {self.acceptance:.2g}, largest drift of a "
             f"mean {self.drift:.2g} sd, nested R-hat at most {self.nested_r_hat:.3f}"
         )
+        if self.nested_r_hat < REMEMBERED:
+            return said
+        return f"{said}. Chains still know where they began: modes that they do not cross between keep their weights"
