@@ -139,3 +139,8 @@ class Status(NamedTuple):
     reason: str
     message: str
     advice: str
+
+    @property
+    def is_of_start(self) -> bool:
+        """Whether draws are those of the warm start, whose density is known: no step was needed, or none was of use."""
+        return self.reason in ("met", "no_gain")

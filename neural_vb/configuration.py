@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from neural_vb import _checks
 from neural_vb.errors import ConfigurationError
 
-FEW = 300  # dimensions in which the rates are those of the configuration
+FULL_RATES = 300  # dimensions up to which the rates are those of the configuration
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TrainingConfig:
 
 def slowed(config: TrainingConfig, event_size: int) -> TrainingConfig:
     """The rates for D dimensions: a step moves all coordinates, and KL(q || p) is the sum of what that costs."""
-    factor = min(1.0, FEW / event_size)
+    factor = min(1.0, FULL_RATES / event_size)
     return replace(
         config,
         sampler_rate=factor * config.sampler_rate,

@@ -6,14 +6,14 @@ import enum
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from neural_vb import bending, necks, ridges, warping
 from neural_vb._types import Array, Density
-from neural_vb.bending import Map
+from neural_vb.bending import Map, Steepest
 from neural_vb.mixtures import Stream
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ WORTH = 0.01  # nats that the bound has to gain by another ridge
 ABOVE, MISSED = 3.0, 0.01  # nats above the bound, and share of the particles that may be
 
 Key: TypeAlias = tuple[int, ...]
+T = TypeVar("T")
 
 
 def inside(maps: tuple[Map, ...], evaluate: Density) -> Density:
@@ -72,12 +73,15 @@ def curve(evaluate: Density, z: Array, *, seed: int, tolerance: float) -> Curved
     if not 1 < z.shape[1] <= MOST:
         return None
     with np.errstate(all="ignore"):  # far out maps overflow
-        best = _tried(_found, evaluate, z, (), (seed, Stream.RIDGE, 0))
-        if not (best is not None and best.divergence < tolerance):
-            best = _better(best, _tried(_uncentred, evaluate, z, (), (seed, Stream.RIDGE, 1 + MAX_RIDGES)), 0.0)
+        steepest = _tried(bending.steepest, z)
+        best = _tried(_found, evaluate, z, steepest, (), (seed, Stream.RIDGE, 0))
+        if not _is_met(best, tolerance):
+            best = _better(best, _tried(_uncentred, evaluate, z, steepest, (seed, Stream.RIDGE, 1 + MAX_RIDGES)), 0.0)
         warp, shapes = warping.fit(z)
-        if shapes and not (best is not None and best.divergence < tolerance):
-            best = _better(best, _tried(_found, evaluate, z, (warp,), (seed, Stream.RIDGE, 1)), 0.0)
+        if shapes and not _is_met(best, tolerance):
+            y = warp.inverse(z)[0]
+            key = (seed, Stream.RIDGE, 1)
+            best = _better(best, _tried(_found, evaluate, y, _tried(bending.steepest, y), (warp,), key), 0.0)
         for number in range(1, MAX_RIDGES):
             if best is None or not tolerance < best.divergence < HOPELESS:
                 break
@@ -96,7 +100,11 @@ class _Purpose(enum.IntEnum):
     DIRECTION = 2
 
 
-def _tried(step: Callable[..., Curved | None], *arguments: Any) -> Curved | None:
+def _is_met(found: Curved | None, tolerance: float) -> bool:
+    return found is not None and found.divergence < tolerance
+
+
+def _tried(step: Callable[..., T | None], *arguments: Any) -> T | None:
     """The step's result; none where particles lie in a plane, or draws overflow."""
     try:
         return step(*arguments)
@@ -104,23 +112,19 @@ def _tried(step: Callable[..., Curved | None], *arguments: Any) -> Curved | None
         return None
 
 
-def _found(evaluate: Density, z: Array, before: tuple[Map, ...], key: Key) -> Curved | None:
-    """A bend that particles z show after maps, and a ridge along it."""
-    y = bending.inverse(before, z)[0]
-    found = bending.steepest(y)
+def _found(evaluate: Density, y: Array, found: Steepest | None, before: tuple[Map, ...], key: Key) -> Curved | None:
+    """A ridge along the bend that particles y show, after maps."""
     return None if found is None else _ridge(evaluate, (*before, found.bend), found.bend.inverse(y)[0], key)
 
 
-def _uncentred(evaluate: Density, z: Array, before: tuple[Map, ...], key: Key) -> Curved | None:
+def _uncentred(evaluate: Density, z: Array, found: Steepest | None, key: Key) -> Curved | None:
     """A ridge along the same direction in coordinates that shrink with it."""
-    y = bending.inverse(before, z)[0]
-    found = bending.steepest(y)
     if found is None:
         return None
     straight = found.bend._replace(log_scale=0.0 * found.bend.log_scale, mean=0.0 * found.bend.mean)
-    w = straight.inverse(y)[0]
-    neck = necks.find(inside((*before, straight), evaluate), w)
-    return None if neck is None else _ridge(evaluate, (*before, straight, neck), neck.inverse(w)[0], key)
+    w = straight.inverse(z)[0]
+    neck = necks.find(inside((straight,), evaluate), w)
+    return None if neck is None else _ridge(evaluate, (straight, neck), neck.inverse(w)[0], key)
 
 
 def _again(evaluate: Density, z: Array, before: tuple[Map, ...], key: Key) -> Curved | None:

@@ -27,7 +27,7 @@ SLICE = 8_192  # draws at once
 WORSE, NOISE = 0.5, 4.0  # nats, and standard errors, below its start at which a trained sampler is given up
 
 
-def lost(history: History, bound: float | None) -> float:
+def shortfall(history: History, bound: float | None) -> float:
     """By how many nats training ended below what it began from; 0 where that is no more than ``WORSE``, or not known.
 
     Args:

@@ -233,7 +233,7 @@ def fit(
             parameters = trained.parameters
             ended = status.reason == "plateau" or (plain and status.reason == "step_limit")
             ended &= not isinstance(start, Posterior)  # whose numbers are of other parts, and may be of other data
-            lost = finishing.lost(history, warm.numbers.get("bound")) if ended else 0.0
+            lost = finishing.shortfall(history, warm.numbers.get("bound")) if ended else 0.0
             if lost:
                 parts, status = AT_REST, _no_gain(lost)
                 parameters = _initial_parameters(parts, warm.base, seed)

@@ -238,11 +238,11 @@ class Posterior:
         return f"<Posterior of {counted(size, 'dimension')}: seed {self.seed}, {self.status.reason} at step {steps}>"
 
     def __str__(self) -> str:
-        untrained = self.status.reason in ("met", "no_gain")  # log q is known
+        known = "a bound, up to its noise" if self.status.is_of_start else "estimate, not a bound"
         lines = [
             f"Implicit posterior of {counted(self.target.event_size, 'unconstrained dimension')}",
             f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",
-            f"ELBO: {self.elbo} nats ({'a bound, up to its noise' if untrained else 'estimate, not a bound'})",
+            f"ELBO: {self.elbo} nats ({known})",
             *(f"Note: {note}" for note in self.notes),
             *([f"Advice: {self.status.advice}"] if self.status.advice else []),
             *([f"Best of {len(self.restarts)} by ELBO; {self.disagreement()}"] if self.restarts else []),
@@ -310,11 +310,10 @@ class Posterior:
             one._sampled(num_draws, s, log_likelihood=log_likelihood, posterior_predictive=posterior_predictive)
             for one, s in zip(chains, seeds, strict=False)
         ]
-        groups: dict[str, Any] = tf.nest.map_structure(lambda *parts: np.stack(parts), *each)
-        groups |= exporting.of_model(
+        model = exporting.of_model(
             self.target, prior_draws=num_draws if prior else 0, seed=seeds[2], constant_data=constant_data
         )
-        return inference_data.to_arviz(groups, coords=coords, dims=dims, attributes=self._attributes(), chains=True)
+        return _exported(each, model, coords=coords, dims=dims, attributes=self._attributes())
 
     def _sampled(self, num_draws: int, seed: int, **wanted: bool) -> dict[str, Any]:
         """Groups of what goes with draws, [S, ...]."""
@@ -338,13 +337,12 @@ class Posterior:
         z, seed = refined.unconstrained, refined.seed
         groups = exporting.with_draws(self.target, refined.draws, z, seed=seed, **wanted)
         groups["sample_stats"] = {"lp": self._evaluation.log_p(z)}
-        chain: dict[str, Any] = tf.nest.map_structure(lambda part: np.asarray(part)[np.newaxis], groups)
-        chain |= exporting.of_model(
+        model = exporting.of_model(
             self.target, prior_draws=len(z) if prior else 0, seed=_checks.later(seed, 2), constant_data=constant_data
         )
         # A verdict is about the sampler's own draws.
         own = {name: value for name, value in self._attributes().items() if not name.startswith("verdict")}
-        return inference_data.to_arviz(chain, coords=coords, dims=dims, attributes={**own, **attributes}, chains=True)
+        return _exported([groups], model, coords=coords, dims=dims, attributes={**own, **attributes})
 
     def _attributes(self) -> dict[str, Any]:
         return {
@@ -390,3 +388,9 @@ class Posterior:
             self.parts, self.parameters, self.whitened, self.history, self.status, self.seed, self.notes, self.versions
         )
         checkpoints.save(record, path, derived=self.derived, overwrite=overwrite)
+
+
+def _exported(each: Sequence[Mapping[str, Any]], model: Mapping[str, Any], **options: Any) -> Any:
+    """Groups of draws, of one chain each, and those of their model as ArviZ data."""
+    draws: dict[str, Any] = tf.nest.map_structure(lambda *parts: np.stack(parts), *each)
+    return inference_data.to_arviz({**draws, **model}, chains=True, **options)

@@ -70,15 +70,15 @@ def record(*elbo: float, error: float = 0.01) -> History:
 
 def test_what_training_lost_against_its_start() -> None:
     assert (
-        finishing.lost(record(-1.0, 2.9), 3.0)
-        == finishing.lost(record(), 3.0)
-        == finishing.lost(record(0.0), None)
+        finishing.shortfall(record(-1.0, 2.9), 3.0)
+        == finishing.shortfall(record(), 3.0)
+        == finishing.shortfall(record(0.0), None)
         == 0
     )
-    assert finishing.lost(record(2.0, error=0.3), 3.0) == 0.0
-    assert finishing.lost(record(3.0, 2.0), 3.0) == 1.0
-    assert finishing.lost(record(-1e30, error=1e30), 3.0) > 1e29  # of an explosion the error tells nothing
-    assert finishing.lost(record(np.nan), 3.0) == np.inf
+    assert finishing.shortfall(record(2.0, error=0.3), 3.0) == 0.0
+    assert finishing.shortfall(record(3.0, 2.0), 3.0) == 1.0
+    assert finishing.shortfall(record(-1e30, error=1e30), 3.0) > 1e29  # of an explosion the error tells nothing
+    assert finishing.shortfall(record(np.nan), 3.0) == np.inf
 
 
 def test_a_training_that_explodes_gives_its_start_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -190,8 +190,8 @@ def _elbo_trust(
         return Finding(FAIL, text, told, seen, "do not use the ELBO; use posterior.log_evidence()")
     if not found.usable:
         text = "the contrast's weights have a heavy tail, or miss what refined draws see"
-        untrained = subject.status is not None and subject.status.reason in ("met", "no_gain")  # with parts at rest
-        advice = "config=TrainingConfig() trains from here" if untrained else "a larger contrast"
+        at_rest = subject.status is not None and subject.status.is_of_start
+        advice = "config=TrainingConfig() trains from here" if at_rest else "a larger contrast"
         return Finding(INCONCLUSIVE, text, told, seen, f"{advice}; posterior.refine() needs no contrast")
     if abs(report.elbo_change) + SURE * error < tolerances.elbo and excess + SURE * spread < tolerances.elbo:
         return Finding(NO_PROBLEM, "a refitted critic says the same, and the evidence is not exceeded", told, seen)
