@@ -22,11 +22,11 @@ class Arrays:
         constant: (values, like) -> values in the precision of the array ``like``.
         exp: elementwise, as are ``log``, ``log1p`` and ``softplus``.
         sum: over the last axis.
+        sum_at: (array, axis).
         logsumexp: over the last axis.
-        stack: arrays -> a new last axis.
+        stack: arrays -> a new first axis.
         concat: arrays -> along the last axis.
         reshape: (array, shape).
-        swap: the last two axes.
         product: (values [n, K], matrix [K, N]) -> [n, N].
         mahalanobis: (covariance [n, N, N], x [N]) -> x^T C^-1 x and log det C, [n] each.
     """
@@ -37,11 +37,11 @@ class Arrays:
     log1p: Function
     softplus: Function
     sum: Function
+    sum_at: Function
     logsumexp: Function
     stack: Function
     concat: Function
     reshape: Function
-    swap: Function
     product: Function
     mahalanobis: Function
 
@@ -63,11 +63,11 @@ def tensorflow() -> Arrays:
         log1p=tf.math.log1p,
         softplus=tf.math.softplus,
         sum=lambda x: tf.reduce_sum(x, -1),
+        sum_at=tf.reduce_sum,
         logsumexp=lambda x: tf.reduce_logsumexp(x, -1),
-        stack=lambda parts: tf.stack(parts, -1),
+        stack=tf.stack,
         concat=lambda parts: tf.concat(parts, -1),
         reshape=tf.reshape,
-        swap=tf.linalg.matrix_transpose,
         product=tf.linalg.matmul,
         mahalanobis=mahalanobis,
     )
@@ -94,11 +94,11 @@ def jax() -> Arrays:
         log1p=jnp.log1p,
         softplus=softplus,
         sum=lambda x: jnp.sum(x, -1),
+        sum_at=jnp.sum,
         logsumexp=lambda x: logsumexp(x, -1),
-        stack=lambda parts: jnp.stack(parts, -1),
+        stack=jnp.stack,
         concat=lambda parts: jnp.concatenate(parts, -1),
         reshape=jnp.reshape,
-        swap=lambda x: jnp.swapaxes(x, -1, -2),
         product=jnp.matmul,
         mahalanobis=mahalanobis,
     )

@@ -124,29 +124,53 @@ def moving_average(data: Data) -> Model:
 
 
 def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any, Any, Any, Any], Any]) -> Model:
-    """Two hidden states, summed out: the product of the 2 x 2 matrices P diag(emission_t), taken pairwise."""
+    """Two hidden states, summed out: the product of the 2 x 2 matrices P diag(emission_t), taken pairwise and scaled.
+
+    Numbers are [T, n], draws last, so that a processor takes many at once. Times are in such an order that neighbours
+    are a half apart, and T is filled up to a power of two with the identity.
+    """
     u, v = data["u"], data["v"]
-    size = 1 << (len(u) - 1).bit_length()
+    size = 1 << (len(u) - 2).bit_length()
+    order = np.zeros(1, int)
+    while len(order) < size:
+        order = np.concatenate([2 * order, 2 * order + 1])
+    there = (order < len(u) - 1)[:, None]
+    later = [np.append(each[1:], np.zeros(size + 1 - len(u)))[order][:, None] for each in (u, v)]
 
     def log_prob(arrays: Arrays, values: Values) -> Any:
         first, second = values["theta1"], values["theta2"]
         phi, rates = values["phi"], values["lambda"]
-        logs = [arrays.log(first), arrays.log1p(-first), arrays.log(second), arrays.log1p(-second)]
-        transitions = arrays.reshape(arrays.stack(logs), (-1, 1, 2, 2))
-        u_, v_ = (arrays.constant(each[None, :, None], phi) for each in (u, v))
-        emissions = log_emission(arrays, u_, v_, phi[:, None], rates[:, None])  # [n, N, 2]
-        # The first state has weight one for each value and no transition.
-        chain = transitions + emissions[:, 1:, None, :]
-        chain = arrays.reshape(chain, (-1, (len(u) - 1) * 4))
-        identity = np.tile([0.0, -1e4, -1e4, 0.0], size - len(u) + 1)
-        padding = arrays.constant(identity, phi) + 0.0 * first[:, None]
-        product = arrays.reshape(arrays.concat([chain, padding]), (-1, size, 2, 2))
+
+        def emissions(u: Array, v: Array) -> tuple[Any, Any, Any]:
+            """Of both states, divided by their sum, and the log of the sum, [T, n] each."""
+            u, v = arrays.constant(u, phi), arrays.constant(v, phi)
+            zero, one = (log_emission(arrays, u, v, phi[:, state], rates[:, state]) for state in (0, 1))
+            below, above = arrays.softplus(one - zero), arrays.softplus(zero - one)
+            return arrays.exp(-below), arrays.exp(-above), zero + below
+
+        zero, one, scale = emissions(*later)
+        present, absent = arrays.constant(there, phi), arrays.constant(~there, phi)
+        scale = present * scale
+        product = arrays.stack(
+            [
+                present * (first * zero) + absent,
+                present * ((1.0 - first) * one),
+                present * (second * zero),
+                present * ((1.0 - second) * one) + absent,
+            ]
+        )  # [4, T, n]
         while product.shape[1] > 1:
-            left, right = product[:, 0::2], product[:, 1::2]
-            terms = left[:, :, :, None, :] + arrays.swap(right)[:, :, None, :, :]  # i, k, j -> over j
-            product = arrays.logsumexp(terms)
-        start = emissions[:, 0][:, :, None] + product[:, 0]
-        likelihood = arrays.logsumexp(arrays.reshape(start, (-1, 4)))
+            half = product.shape[1] // 2
+            left, right = product[:, :half], product[:, half:]
+            terms = arrays.reshape(left, (2, 2, 1, half, -1)) * arrays.reshape(right, (1, 2, 2, half, -1))
+            product = arrays.reshape(arrays.sum_at(terms, 1), (4, half, -1))
+            total = arrays.sum_at(product, 0)
+            product = product / total
+            scale = scale[:half] + scale[half:] + arrays.log(total)
+        # The first state has weight one for each value and no transition.
+        zero, one, start = emissions(u[:1, None], v[:1, None])
+        total = zero * (product[0] + product[1]) + one * (product[2] + product[3])
+        likelihood = (arrays.log(total) + start + scale)[0]
         prior = 3.0 * arrays.log(first) + arrays.log1p(-first) + arrays.log(second) + 3.0 * arrays.log1p(-second)
         for ordered in (phi, rates):
             prior = prior + _normal_prior(ordered[:, 0], 0.0, 1.0) + _normal_prior(ordered[:, 1], 3.0, 1.0)
