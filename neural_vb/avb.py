@@ -145,13 +145,12 @@ def losses(
     posterior_logits, contrast_logits = logits[:num_samples], logits[num_samples:]
     critic_loss = parts.ratio_loss(posterior_logits, contrast_logits)
 
-    correct = tf.reduce_mean(tf.cast(posterior_logits > 0, gap.dtype))
-    correct += tf.reduce_mean(tf.cast(contrast_logits <= 0, gap.dtype))
+    correct = tf.cast(posterior_logits > 0, gap.dtype) + tf.cast(contrast_logits <= 0, gap.dtype)
     return Losses(
         total=mean_gap + choice_loss + critic_loss,
         elbo=-mean_gap,
         elbo_variance=tf.reduce_sum(centred_gap**2) / num_finite,
-        accuracy=0.5 * correct,
+        accuracy=0.5 * tf.reduce_mean(correct),
         finite=tf.reduce_mean(tf.cast(finite, gap.dtype)),
         draws=draws,
     )

@@ -137,10 +137,9 @@ class _Stepper:
         new = new._replace(parameters=layout.pack(moved))
         new = new._replace(average=self.adam.average(new))
 
-        usable = tf.reduce_all(tf.math.is_finite(new.parameters)) & tf.math.is_finite(found.total)
-        usable &= found.finite > 0.0  # without a draw to learn from the losses would be zero, and look well
         # An infinite second moment would freeze its parameter for ever, without a sign.
-        usable &= tf.reduce_all(tf.math.is_finite(new.second_moment))
+        usable = tf.reduce_all(tf.math.is_finite(new.parameters + new.second_moment)) & tf.math.is_finite(found.total)
+        usable &= found.finite > 0.0  # without a draw to learn from the losses would be zero, and look well
         kept = TrainingState(*(tf.where(usable, a, b) for a, b in zip(new, state, strict=True)))
         metrics = tf.stack(
             [

@@ -38,7 +38,11 @@ def test_one_dimension_on_the_half_line() -> None:
     )
     rate = posterior.sample(NUM_DRAWS, seed=1)["rate"]
     exact = scipy.stats.gamma(3.0, scale=0.5)
-    check(rate, exact.mean(), exact.std())
+    logs = scipy.stats.loggamma(3.0, -math.log(2.0))
+    check(np.log(rate), logs.mean(), logs.std(), mean_error=0.03, sd_error=0.03)
+    # exp makes much of the far tail, where a mixture within .02 nats may have draws that p has not: seeds 0 to 3 had
+    # sds of 1.065, 1.000, 1.006 and 1.015 times the exact one.
+    check(rate, exact.mean(), exact.std(), mean_error=0.03, sd_error=0.1)
     assert scipy.stats.kstest(rate, exact.cdf).statistic < 0.03
     assert abs(posterior.elbo.value - math.log(2.0 / 2.0**3)) < 0.02
 
