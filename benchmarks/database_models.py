@@ -126,51 +126,51 @@ def moving_average(data: Data) -> Model:
 def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any, Any, Any, Any], Any]) -> Model:
     """Two hidden states, summed out: the product of the 2 x 2 matrices P diag(emission_t), taken pairwise and scaled.
 
-    Numbers are [T, n], draws last, so that a processor takes many at once. Times are in such an order that neighbours
-    are a half apart, and T is filled up to a power of two with the identity.
+    Times are in such an order that neighbours are a half apart, and T is filled up to a power of two with the identity.
     """
     u, v = data["u"], data["v"]
     size = 1 << (len(u) - 2).bit_length()
     order = np.zeros(1, int)
     while len(order) < size:
         order = np.concatenate([2 * order, 2 * order + 1])
-    there = (order < len(u) - 1)[:, None]
-    later = [np.append(each[1:], np.zeros(size + 1 - len(u)))[order][:, None] for each in (u, v)]
+    there = order < len(u) - 1
+    later = [np.append(each[1:], np.zeros(size + 1 - len(u)))[order] for each in (u, v)]
 
     def log_prob(arrays: Arrays, values: Values) -> Any:
         first, second = values["theta1"], values["theta2"]
         phi, rates = values["phi"], values["lambda"]
 
         def emissions(u: Array, v: Array) -> tuple[Any, Any, Any]:
-            """Of both states, divided by their sum, and the log of the sum, [T, n] each."""
+            """Of both states, divided by their sum, and the log of the sum, [n, T] each."""
             u, v = arrays.constant(u, phi), arrays.constant(v, phi)
-            zero, one = (log_emission(arrays, u, v, phi[:, state], rates[:, state]) for state in (0, 1))
+            zero, one = (log_emission(arrays, u, v, phi[:, k, None], rates[:, k, None]) for k in (0, 1))
             below, above = arrays.softplus(one - zero), arrays.softplus(zero - one)
             return arrays.exp(-below), arrays.exp(-above), zero + below
 
         zero, one, scale = emissions(*later)
         present, absent = arrays.constant(there, phi), arrays.constant(~there, phi)
         scale = present * scale
+        stay, back = first[:, None], second[:, None]
         product = arrays.stack(
             [
-                present * (first * zero) + absent,
-                present * ((1.0 - first) * one),
-                present * (second * zero),
-                present * ((1.0 - second) * one) + absent,
+                present * (stay * zero) + absent,
+                present * ((1.0 - stay) * one),
+                present * (back * zero),
+                present * ((1.0 - back) * one) + absent,
             ]
-        )  # [4, T, n]
-        while product.shape[1] > 1:
-            half = product.shape[1] // 2
-            left, right = product[:, :half], product[:, half:]
-            terms = arrays.reshape(left, (2, 2, 1, half, -1)) * arrays.reshape(right, (1, 2, 2, half, -1))
-            product = arrays.reshape(arrays.sum_at(terms, 1), (4, half, -1))
+        )  # [4, n, T]
+        while product.shape[2] > 1:
+            half = product.shape[2] // 2
+            left, right = product[:, :, :half], product[:, :, half:]
+            terms = arrays.reshape(left, (2, 2, 1, -1, half)) * arrays.reshape(right, (1, 2, 2, -1, half))
+            product = arrays.reshape(arrays.sum_at(terms, 1), (4, -1, half))
             total = arrays.sum_at(product, 0)
             product = product / total
-            scale = scale[:half] + scale[half:] + arrays.log(total)
+            scale = scale[:, :half] + scale[:, half:] + arrays.log(total)
         # The first state has weight one for each value and no transition.
-        zero, one, start = emissions(u[:1, None], v[:1, None])
+        zero, one, start = emissions(u[:1], v[:1])
         total = zero * (product[0] + product[1]) + one * (product[2] + product[3])
-        likelihood = (arrays.log(total) + start + scale)[0]
+        likelihood = (arrays.log(total) + start + scale)[:, 0]
         prior = 3.0 * arrays.log(first) + arrays.log1p(-first) + arrays.log(second) + 3.0 * arrays.log1p(-second)
         for ordered in (phi, rates):
             prior = prior + _normal_prior(ordered[:, 0], 0.0, 1.0) + _normal_prior(ordered[:, 1], 3.0, 1.0)
