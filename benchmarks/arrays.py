@@ -1,6 +1,6 @@
 """The few array functions that models need, under one name in TensorFlow and in JAX, so that each is written once.
 
-Parameters have a leading axis of draws, [n, ...]; functions act on the last axis.
+Parameters have a leading axis of draws, [n, ...]; functions act on the last axis unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Arrays:
         constant: (values, like) -> values in the precision of the array ``like``.
         exp: elementwise, as are ``log``, ``log1p`` and ``softplus``.
         sum: over the last axis.
-        sum_at: (array, axis).
+        sum_at: (array, axis) -> the sum over that axis.
         logsumexp: over the last axis.
         stack: arrays -> a new first axis.
         concat: arrays -> along the last axis.

@@ -126,7 +126,8 @@ def moving_average(data: Data) -> Model:
 def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any, Any, Any, Any], Any]) -> Model:
     """Two hidden states, summed out: the product of the 2 x 2 matrices P diag(emission_t), taken pairwise and scaled.
 
-    Times are in such an order that neighbours are a half apart, and T is filled up to a power of two with the identity.
+    Times are in such an order that neighbours are a half apart, so that halves are contiguous; T is filled up to a
+    power of two with the identity.
     """
     u, v = data["u"], data["v"]
     size = 1 << (len(u) - 2).bit_length()
@@ -140,10 +141,10 @@ def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any
         first, second = values["theta1"], values["theta2"]
         phi, rates = values["phi"], values["lambda"]
 
-        def emissions(u: Array, v: Array) -> tuple[Any, Any, Any]:
+        def emissions(*seen: Array) -> tuple[Any, Any, Any]:
             """Of both states, divided by their sum, and the log of the sum, [n, T] each."""
-            u, v = arrays.constant(u, phi), arrays.constant(v, phi)
-            zero, one = (log_emission(arrays, u, v, phi[:, k, None], rates[:, k, None]) for k in (0, 1))
+            u_, v_ = (arrays.constant(each, phi) for each in seen)
+            zero, one = (log_emission(arrays, u_, v_, phi[:, k, None], rates[:, k, None]) for k in (0, 1))
             below, above = arrays.softplus(one - zero), arrays.softplus(zero - one)
             return arrays.exp(-below), arrays.exp(-above), zero + below
 

@@ -71,15 +71,18 @@ class FlowDensity:
         return u, -log_det if inverse else log_det
 
 
-class _Order:
-    """Coordinates first, [D, S, B], where they are few: XLA repeats a loop's instructions for each step of a short one.
+MANY_COORDINATES = 32
 
-    At D = 10 that takes a tenth off compilation and steps; strides of many coordinates cost more than it saves.
+
+class _Order:
+    """Coordinates first, [D, S, B], where they are few: XLA unrolls short innermost loops, which takes it time.
+
+    With many coordinates the strides cost more than that saves.
     """
 
     def __init__(self, event_size: int) -> None:
         self.event_size = event_size
-        self.axis = 0 if event_size < 32 else -1
+        self.axis = 0 if event_size < MANY_COORDINATES else -1
 
     def inside(self, values: Tensor) -> Tensor:
         """[S, B, D] -> this order."""

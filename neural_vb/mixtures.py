@@ -94,7 +94,7 @@ def normal(shape: Tensor, size: int, seed: Seed) -> Tensor:
     The same seed gives the same noise eagerly and in a plain graph, and other noise under XLA.
 
     One call for all that a draw needs: each generator is a thousand instructions for XLA to compile. Flat at first: XLA
-    would repeat them for each number of a short last dimension.
+    would unroll a loop over a short last dimension.
     """
     shape = tf.concat([shape, [size]], 0)
     return tf.reshape(tf.random.stateless_normal([tf.reduce_prod(shape)], seed, alg="philox"), shape)

@@ -137,7 +137,7 @@ class _Stepper:
         new = new._replace(parameters=layout.pack(moved))
         new = new._replace(average=self.adam.average(new))
 
-        # An infinite second moment would freeze its parameter for ever, without a sign.
+        # An infinite second moment would freeze its parameter for ever, without a sign. A sum is finite where both are.
         usable = tf.reduce_all(tf.math.is_finite(new.parameters + new.second_moment)) & tf.math.is_finite(found.total)
         usable &= found.finite > 0.0  # without a draw to learn from the losses would be zero, and look well
         kept = TrainingState(*(tf.where(usable, a, b) for a, b in zip(new, state, strict=True)))

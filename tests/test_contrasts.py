@@ -144,6 +144,23 @@ def test_couplings_undo_themselves_and_their_log_determinants(event_size: int) -
         np.testing.assert_array_equal(moved, ~kept_mask(event_size, index))
 
 
+def test_couplings_are_the_same_whatever_comes_first() -> None:
+    """[D, S, B] and [S, B, D], with three data sets that the conditioners see."""
+    event_size = 5
+    flow = CONTRASTS["strong flow"]
+    x = tf.constant(np.random.RandomState(1).randn(3, 2), tf.float32)
+    density = flow(flow.initial_parameters(mixtures.standard_base(event_size), 2, 1), x)
+    u = tf.constant(np.random.RandomState(0).randn(50, 3, event_size), tf.float32)
+    first, last = _Order(event_size), _Order(event_size)
+    last.axis = -1
+    for index, coupling in enumerate(density.parameters["couplings"]):
+        for inverse in (False, True):
+            moved, change = density._couple(coupling, first.inside(u), index, first, inverse=inverse)
+            same, equal = density._couple(coupling, u, index, last, inverse=inverse)
+            np.testing.assert_allclose(first.outside(moved), same, atol=1e-6)
+            np.testing.assert_allclose(change, equal, atol=1e-6)
+
+
 @pytest.mark.parametrize("event_size", [2, 3, 10])
 def test_each_pair_of_couplings_moves_every_coordinate_once(event_size: int) -> None:
     for index in (0, 2, 4):
