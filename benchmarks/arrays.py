@@ -21,8 +21,7 @@ class Arrays:
     Attributes:
         constant: (values, like) -> values in the precision of the array ``like``.
         exp: elementwise, as are ``log``, ``log1p`` and ``softplus``.
-        sum: over the last axis.
-        sum_at: (array, axis) -> the sum over that axis.
+        sum: over the last axis, or (array, axis) -> over that one.
         logsumexp: over the last axis.
         stack: arrays -> a new first axis.
         concat: arrays -> along the last axis.
@@ -37,7 +36,6 @@ class Arrays:
     log1p: Function
     softplus: Function
     sum: Function
-    sum_at: Function
     logsumexp: Function
     stack: Function
     concat: Function
@@ -62,8 +60,7 @@ def tensorflow() -> Arrays:
         log=tf.math.log,
         log1p=tf.math.log1p,
         softplus=tf.math.softplus,
-        sum=lambda x: tf.reduce_sum(x, -1),
-        sum_at=tf.reduce_sum,
+        sum=lambda x, axis=-1: tf.reduce_sum(x, axis),
         logsumexp=lambda x: tf.reduce_logsumexp(x, -1),
         stack=tf.stack,
         concat=lambda parts: tf.concat(parts, -1),
@@ -93,8 +90,7 @@ def jax() -> Arrays:
         log=jnp.log,
         log1p=jnp.log1p,
         softplus=softplus,
-        sum=lambda x: jnp.sum(x, -1),
-        sum_at=jnp.sum,
+        sum=lambda x, axis=-1: jnp.sum(x, axis),
         logsumexp=lambda x: logsumexp(x, -1),
         stack=jnp.stack,
         concat=lambda parts: jnp.concatenate(parts, -1),

@@ -164,8 +164,8 @@ def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any
             half = product.shape[2] // 2
             left, right = product[:, :, :half], product[:, :, half:]
             terms = arrays.reshape(left, (2, 2, 1, -1, half)) * arrays.reshape(right, (1, 2, 2, -1, half))
-            product = arrays.reshape(arrays.sum_at(terms, 1), (4, -1, half))
-            total = arrays.sum_at(product, 0)
+            product = arrays.reshape(arrays.sum(terms, 1), (4, -1, half))
+            total = arrays.sum(product, 0)
             product = product / total
             scale = scale[:, :half] + scale[:, half:] + arrays.log(total)
         # The first state has weight one for each value and no transition.

@@ -219,10 +219,10 @@ def test_transitions_take_what_the_sampler_got_wrong(fitted: AmortizedPosterior,
     mean, sd = exact(data["y"])
 
     def errors(num_transitions: int) -> np.ndarray:
-        z = (fitted.sample(data, 2_000, seed=1, num_transitions=num_transitions)["mu"] - mean) / sd
-        return np.abs([z.mean(0), ((z**2).mean(0) - 1.0) / np.sqrt(2.0)]).max(1) * np.sqrt(2_000)
+        z = (fitted.sample(data, 8_000, seed=1, num_transitions=num_transitions)["mu"] - mean) / sd
+        return np.abs([z.mean(0), ((z**2).mean(0) - 1.0) / np.sqrt(2.0)]).max(1) * np.sqrt(8_000)
 
-    assert errors(0).max() > 5.0  # of the means or of the squares
+    assert errors(0).min() > 5.0
     assert errors(50).max() < 4.5  # 80 numbers: 5e-4
 
 
