@@ -127,37 +127,34 @@ def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any
     """Two hidden states, summed out: the product of the 2 x 2 matrices P diag(emission_t), taken pairwise and scaled.
 
     Times are in such an order that neighbours are a half apart, so that halves are contiguous; T is filled up to a
-    power of two with the identity.
+    power of two with the identity. The first time has no transition, and weight one for each state.
     """
     u, v = data["u"], data["v"]
-    size = 1 << (len(u) - 2).bit_length()
+    size = 1 << (len(u) - 1).bit_length()
     order = np.zeros(1, int)
     while len(order) < size:
         order = np.concatenate([2 * order, 2 * order + 1])
-    there = order < len(u) - 1
-    later = [np.append(each[1:], np.zeros(size + 1 - len(u)))[order] for each in (u, v)]
+    filled = [np.append(each, np.zeros(size - len(u)))[order] for each in (u, v)]
+    begins, absent = order == 0, order >= len(u)
 
     def log_prob(arrays: Arrays, values: Values) -> Any:
         first, second = values["theta1"], values["theta2"]
         phi, rates = values["phi"], values["lambda"]
+        u_, v_ = (arrays.constant(each, phi) for each in filled)
+        begin, none, later = (arrays.constant(which, phi) for which in (begins, absent, ~(begins | absent)))
 
-        def emissions(*seen: Array) -> tuple[Any, Any, Any]:
-            """Of both states, divided by their sum, and the log of the sum, [n, T] each."""
-            u_, v_ = (arrays.constant(each, phi) for each in seen)
-            zero, one = (log_emission(arrays, u_, v_, phi[:, k, None], rates[:, k, None]) for k in (0, 1))
-            below, above = arrays.softplus(one - zero), arrays.softplus(zero - one)
-            return arrays.exp(-below), arrays.exp(-above), zero + below
-
-        zero, one, scale = emissions(*later)
-        present, absent = arrays.constant(there, phi), arrays.constant(~there, phi)
-        scale = present * scale
-        stay, back = first[:, None], second[:, None]
+        # Emissions of both states [n, T], divided by their sum, and the log of the sum.
+        zero, one = (log_emission(arrays, u_, v_, phi[:, k, None], rates[:, k, None]) for k in (0, 1))
+        below = arrays.softplus(one - zero)
+        scale = (1.0 - none) * (zero + below)
+        zero, one = arrays.exp(-below), arrays.exp(one - zero - below)
+        stay, back = later * first[:, None], later * second[:, None]
         product = arrays.stack(
             [
-                present * (stay * zero) + absent,
-                present * ((1.0 - stay) * one),
-                present * (back * zero),
-                present * ((1.0 - back) * one) + absent,
+                zero * (begin + stay) + none,
+                one * (later - stay),
+                zero * back,
+                one * (begin + later - back) + none,
             ]
         )  # [4, n, T]
         while product.shape[2] > 1:
@@ -168,10 +165,7 @@ def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any
             total = arrays.sum(product, 0)
             product = product / total
             scale = scale[:, :half] + scale[:, half:] + arrays.log(total)
-        # The first state has weight one for each value and no transition.
-        zero, one, start = emissions(u[:1], v[:1])
-        total = zero * (product[0] + product[1]) + one * (product[2] + product[3])
-        likelihood = (arrays.log(total) + start + scale)[:, 0]
+        likelihood = scale[:, 0]
         prior = 3.0 * arrays.log(first) + arrays.log1p(-first) + arrays.log(second) + 3.0 * arrays.log1p(-second)
         for ordered in (phi, rates):
             prior = prior + _normal_prior(ordered[:, 0], 0.0, 1.0) + _normal_prior(ordered[:, 1], 3.0, 1.0)

@@ -40,9 +40,8 @@ def test_one_dimension_on_the_half_line() -> None:
     exact = scipy.stats.gamma(3.0, scale=0.5)
     logs = scipy.stats.loggamma(3.0, -math.log(2.0))
     check(np.log(rate), logs.mean(), logs.std(), mean_error=0.03, sd_error=0.03)
-    # exp makes much of the right tail, in which a mixture within .02 nats may have too much: seeds 0 to 3 had sds of
-    # 1.065, 1.000, 1.006 and 1.015 times the exact one.
-    check(rate, exact.mean(), exact.std(), mean_error=0.03, sd_error=0.08)
+    # exp makes much of the right tail, in which a mixture within .02 nats may have too much.
+    check(rate, exact.mean(), exact.std(), mean_error=0.03, sd_error=0.05)
     assert scipy.stats.kstest(rate, exact.cdf).statistic < 0.03
     assert abs(posterior.elbo.value - math.log(2.0 / 2.0**3)) < 0.02
 
