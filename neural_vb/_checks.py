@@ -29,6 +29,18 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def flag(name: str, value: Any) -> None:
+    """Nothing, if the value is True or False.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ConfigurationError(
+            expected=f"{name} as True or False", got=shown(value), fix=f"pass {name}=True or {name}=False"
+        )
+
+
 def instance(name: str, value: Any, kind: type) -> None:
     """Nothing, if the value is of that kind or None.
 

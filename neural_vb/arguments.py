@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb import avb, joints, mixtures
+from neural_vb import _checks, avb, joints, mixtures
 from neural_vb._text import a_kind, first_line, shown
 from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
 from neural_vb.avb import Parts
@@ -50,11 +50,8 @@ def check_options(
     Raises:
         ConfigurationError: an option is of another kind.
     """
-    for name, flag in {"vectorized": vectorized, "progress": progress}.items():
-        if not isinstance(flag, bool | np.bool_):
-            raise ConfigurationError(
-                expected=f"{name} as True or False", got=shown(flag), fix=f"pass {name}=True or {name}=False"
-            )
+    for name, value in {"vectorized": vectorized, "progress": progress}.items():
+        _checks.flag(name, value)
     if not isinstance(callbacks, Sequence) or not all(map(_takes_two, callbacks)):
         raise ConfigurationError(
             expected="callbacks as a list of functions of (step, metrics)",

@@ -11,7 +11,23 @@ import tensorflow as tf
 from neural_vb import _checks
 from neural_vb._text import a_kind
 from neural_vb._types import Array, Draws, Target
-from neural_vb.errors import UnsupportedError
+from neural_vb.errors import ConfigurationError, UnsupportedError
+
+
+def check(*, constant_data: Any, **groups: Any) -> None:
+    """Nothing, if groups are asked for by True or False, and constant data have names.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+    for name, value in groups.items():
+        _checks.flag(name, value)
+    if constant_data is not None and not isinstance(constant_data, Mapping):
+        raise ConfigurationError(
+            expected="constant_data as a dict of name -> array",
+            got=a_kind(constant_data),
+            fix='pass, for example, constant_data={"x": x}',
+        )
 
 
 def joint_of(target: Target, what: str) -> Any:

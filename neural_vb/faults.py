@@ -40,11 +40,15 @@ def _parts(target: Target, z: Array) -> list[str]:
         found.append(_count("the log density", ~np.isfinite(log_prob)))
     lost = ~np.isfinite(gradient) & np.isfinite(log_prob)[:, np.newaxis]
     if lost.any():
-        labels = getattr(target, "labels", None) or tuple(f"z[{index}]" for index in range(z.shape[1]))
-        which = [label for label, hits in zip(labels, lost.any(0), strict=True) if hits]
-        shown = ", ".join(which[:5]) + (", ..." if len(which) > 5 else "")
-        found.append(_count(f"the gradient with respect to {shown}", lost.any(1)))
+        found.append(_count(f"the gradient with respect to {names_of(target, lost)}", lost.any(1)))
     return found
+
+
+def names_of(target: Target, hits: Array) -> str:
+    """Names of the unconstrained coordinates with a hit, [..., D], at most five."""
+    labels = getattr(target, "labels", None) or tuple(f"z[{index}]" for index in range(target.event_size))
+    which = [labels[index] for index in np.flatnonzero(hits.reshape(-1, len(labels)).any(0))]
+    return ", ".join(which[:5]) + (", ..." if len(which) > 5 else "")
 
 
 def _sites(target: JointTarget, draws: Mapping[str, Any]) -> dict[str, Array]:

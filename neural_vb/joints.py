@@ -266,7 +266,7 @@ def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array
             got=fault or f"an array of {given.dtype}",
             fix="pass an array of one dtype and full rows",
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         value = given.astype(dtype.as_numpy_dtype)
     if not shape.is_compatible_with(value.shape):
         raise DataError(

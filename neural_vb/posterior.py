@@ -304,12 +304,11 @@ class Posterior:
             UnsupportedError: a group is asked for that the target cannot give.
             DataError, ConfigurationError: `coords`, `dims` or data do not fit.
         """
+        wanted = {"log_likelihood": log_likelihood, "posterior_predictive": posterior_predictive}
+        exporting.check(prior=prior, constant_data=constant_data, **wanted)
         chains = self.restarts or (self,)
         seeds = [_checks.later(_checks.seed(seed), i) for i in range(max(len(chains), 3))]
-        each = [
-            one._sampled(num_draws, s, log_likelihood=log_likelihood, posterior_predictive=posterior_predictive)
-            for one, s in zip(chains, seeds, strict=False)
-        ]
+        each = [one._sampled(num_draws, s, **wanted) for one, s in zip(chains, seeds, strict=False)]
         model = exporting.of_model(
             self.target, prior_draws=num_draws if prior else 0, seed=seeds[2], constant_data=constant_data
         )
@@ -334,6 +333,7 @@ class Posterior:
         dims: Any,
         **wanted: bool,
     ) -> Any:
+        exporting.check(prior=prior, constant_data=constant_data, **wanted)
         z, seed = refined.unconstrained, refined.seed
         groups = exporting.with_draws(self.target, refined.draws, z, seed=seed, **wanted)
         groups["sample_stats"] = {"lp": self._evaluation.log_p(z)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -11,10 +12,12 @@ import tensorflow as tf
 from neural_vb import arguments
 from neural_vb._types import Array, Target
 from neural_vb.errors import StartError, UnsupportedError
+from neural_vb.faults import names_of
 from neural_vb.optima import dispersed_points
 
 NUM_POINTS = 64
 BOUNDARY_SHARE = 0.1  # of the draws of a start
+ROUNDING = 1e-3  # of a part's largest number, and of what a step of one in unconstrained space makes of it
 
 
 class Start(NamedTuple):
@@ -62,11 +65,13 @@ def find(target: Target, start: Any, seed: int) -> Start:
     # A few draws of many may round to the boundary of the support.
     outside = np.atleast_1d(np.isinf(z).any(-1))
     if np.isnan(z).any() or outside.mean() > BOUNDARY_SHARE:
+        lost = ~np.isfinite(z)
         raise StartError(
             expected="a start inside the support",
-            got=f"{int((~np.isfinite(z)).sum())} non-finite unconstrained coordinates",
+            got=f"{int(lost.sum())} non-finite unconstrained coordinates, {names_of(target, lost)}",
             fix="move it off the boundary of its support",
         )
+    _check_returns(target, start, z)
     notes: tuple[str, ...] = ()
     if outside.any() and z.ndim == 2:
         z = z[~outside]
@@ -83,10 +88,11 @@ def find(target: Target, start: Any, seed: int) -> Start:
             fix="pass one point without an axis of draws, or more draws",
         )
     covariance = np.atleast_2d(np.cov(z.T))
-    if not np.ptp(z, axis=0).all():
+    still = np.ptp(z, axis=0) == 0
+    if still.any():
         raise StartError(
             expected="draws that vary in every direction",
-            got=f"the same number in {int((np.ptp(z, axis=0) == 0).sum())} coordinates of all draws",
+            got=f"the same number in {int(still.sum())} coordinates of all draws, {names_of(target, still)}",
             fix="pass more varied draws, or a single point",
         )
     jitter = 1e-10 * np.diag(np.diag(covariance)) + 1e-300 * np.eye(len(covariance))
@@ -99,3 +105,28 @@ def find(target: Target, start: Any, seed: int) -> Start:
             fix="pass more varied draws, or a single point",
         ) from error
     return Start(z[:NUM_POINTS], moments=(z.mean(0), scale_tril), notes=notes)
+
+
+def _check_returns(target: Target, start: Any, z: Array) -> None:
+    """Nothing, if z leads back to the start, where it is finite: a bijector takes points beside its support too.
+
+    Raises:
+        StartError: it leads elsewhere.
+    """
+    inside = np.isfinite(z).all(-1)
+    given, back, beside = (
+        value if isinstance(value, Mapping) else {"": value}
+        for value in (
+            arguments.start_values(start),
+            *(target.constrain(tf.constant(z + by, target.dtype)) for by in (0, 1)),
+        )
+    )
+    for name in back:
+        wanted, found, near = (np.asarray(part[name], np.float64)[inside] for part in (given, back, beside))
+        off = np.abs(found - wanted).max(initial=0.0)
+        if off > ROUNDING * (np.abs(wanted).max(initial=0.0) + np.abs(near - found).max(initial=0.0)):
+            raise StartError(
+                expected="a start on the support" + (f" of {name}" if name else ""),
+                got=f"numbers that the bijector changes by {off:.2g}",
+                fix="check that they have the support's sums, order or symmetry",
+            )

@@ -264,8 +264,19 @@ KINDS: Kinds = {
     "values of a start": {
         "NaN": row(StartError, normal, "inside the support", "boundary", start=[np.nan, 0.0]),
         "infinite": row(StartError, normal, "inside the support", "boundary", start=[np.inf, 0.0]),
-        "on the edge": row(StartError, scaled, "inside", "boundary", start={"mu": 0.0, "tau": 0.0}, **POSITIVE),
-        "outside": row(StartError, scaled, "inside", "boundary", start={"mu": 0.0, "tau": -1.0}, **POSITIVE),
+        "on the edge": row(
+            StartError, scaled, "coordinates, tau", "boundary", start={"mu": 0.0, "tau": 0.0}, **POSITIVE
+        ),
+        "outside": row(StartError, scaled, "coordinates, tau", "boundary", start={"mu": 0.0, "tau": -1.0}, **POSITIVE),
+        "beside the simplex": row(
+            StartError,
+            lambda w: tf.reduce_sum(tf.math.log(w), -1),
+            "on the support; got numbers that the bijector changes by 0.1",
+            "sums, order",
+            event_shape=[3],
+            bijector=tfb.SoftmaxCentered(),
+            start=[0.5, 0.5, 0.3],
+        ),
         "text": row(
             StartError, normal, "a list of <U1", "pass one point in the shape of event_shape", start=["a", "b"]
         ),
@@ -278,7 +289,7 @@ KINDS: Kinds = {
         "equal draws": row(
             StartError,
             normal,
-            "the same number in 2 coordinates of all draws",
+            "the same number in 2 coordinates of all draws, z[0], z[1]",
             "or a single point",
             start=np.ones((50, 2)),
         ),

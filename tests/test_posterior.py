@@ -326,6 +326,21 @@ def test_a_log_density_cannot_say_how_data_arise(banana_posterior: nvb.Posterior
         banana_posterior.to_arviz(5, **{option: True})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior": "yes"}, r"prior as True or False; got 'yes'"),
+        ({"log_likelihood": 1}, r"log_likelihood as True or False; got 1"),
+        ({"constant_data": [1.0]}, r"constant_data as a dict of name -> array; got a list"),
+    ],
+)
+def test_groups_are_asked_for_by_name(joint_posterior: nvb.Posterior, options: dict, message: str) -> None:
+    refined = joint_posterior.refine(2, num_draws=64)
+    for source in (joint_posterior, refined):
+        with pytest.raises(ConfigurationError, match=message):
+            source.to_arviz(**options)
+
+
 def test_a_log_density_cannot_predict(banana_posterior: nvb.Posterior) -> None:
     with pytest.raises(UnsupportedError, match="Expected a TFP joint distribution for posterior predictive draws"):
         banana_posterior.predict(5)
