@@ -27,7 +27,7 @@ MAX_ROUNDS = 10
 USABLE = 0.02  # effective share of the draws below which their weights say too little to make a mixture from
 GAIN = 0.8  # of the divergence; a round that leaves more is the last,
 NEARLY, TRIALS = 10.0, 3  # or the third of its kind within this many tolerances
-AIM, MORE = 0.25, 2  # of the tolerance, for which that many rounds more are made
+AIM, MORE = 0.25, 2  # of the tolerance, for which as many rounds more are made of a few components
 WIDER = 1.5
 WIDE_SHARE = 0.25  # of the draws
 PENALTY = 2.0  # between AIC's 2 and BIC's log N: the draws are many, and the next ones judge
@@ -128,8 +128,8 @@ def _rounds(
 ) -> Population:
     """The mixture after as many rounds as make it better.
 
-    One that meets the tolerance may still have too much in a tail that constrained coordinates stretch: a few rounds
-    more look for one that is better by far, with no more components than are believed without moved draws.
+    Few components that meet the tolerance may still have too much in a tail that constrained coordinates stretch: some
+    rounds more look for ones that are better by far. More components would follow the noise of their draws there.
     """
     best = _look(log_prob, base, rng)
     latest = best
@@ -144,11 +144,10 @@ def _rounds(
                 break
         else:
             break
-    most = max(FEW, len(best.population.base.log_weights))
-    for _ in range(MORE):
+    for _ in range(MORE if len(best.population.base.log_weights) <= FEW else 0):
         if not AIM * tolerance < best.population.divergence < tolerance or not latest.draws.usable > USABLE:
             break
-        latest = _look(log_prob, _grown(best.population.base, latest.draws, rng, seed, most), rng)
+        latest = _look(log_prob, _grown(best.population.base, latest.draws, rng, seed, FEW), rng)
         best = min(latest, best, key=lambda look: look.population.divergence)
     found, draws = best
     if not found.divergence < NEARLY * tolerance:
