@@ -105,6 +105,7 @@ def true_elbo(vae: VAE, x: np.ndarray, num: int = 200_000) -> float:
     return float(np.mean(log_joint)) + entropy / len(x)
 
 
+@pytest.mark.slow
 def test_four_pixels_want_more_than_a_gaussian() -> None:
     """Four posteriors tile the prior: -log 4 = -1.386 at best; a Gaussian encoder's ELBO stays near -1.70."""
     brief = dataclasses.replace(VAE_CONFIG, max_steps=2_400, min_steps=2_400, decay_steps=1_200)
