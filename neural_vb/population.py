@@ -27,7 +27,7 @@ MAX_ROUNDS = 10
 USABLE = 0.02  # effective share of the draws below which their weights say too little to make a mixture from
 GAIN = 0.8  # of the divergence; a round that leaves more is the last,
 NEARLY, TRIALS = 10.0, 3  # or the third of its kind within this many tolerances
-AIM, MORE = 0.25, 2  # of the tolerance, for which as many rounds more are made of a few components
+AIM, MORE = 0.25, 2  # share of the tolerance that is aimed at, in up to as many rounds more of a few components
 WIDER = 1.5
 WIDE_SHARE = 0.25  # of the draws
 PENALTY = 2.0  # between AIC's 2 and BIC's log N: the draws are many, and the next ones judge
@@ -144,8 +144,11 @@ def _rounds(
                 break
         else:
             break
-    for _ in range(MORE if len(best.population.base.log_weights) <= FEW else 0):
-        if not AIM * tolerance < best.population.divergence < tolerance or not latest.draws.usable > USABLE:
+    number = len(best.population.base.log_weights)
+    # A mixture fitted to N draws is about half its numbers / N nats from them.
+    aim = max(AIM * tolerance, gaussian_mixture.count(number, base.means.shape[1]) / NUM_DRAWS)
+    for _ in range(MORE if number <= FEW else 0):
+        if not aim < best.population.divergence < tolerance or not latest.draws.usable > USABLE:
             break
         latest = _look(log_prob, _grown(best.population.base, latest.draws, rng, seed, FEW), rng)
         best = min(latest, best, key=lambda look: look.population.divergence)

@@ -7,8 +7,10 @@ it is finite, whether its gradient exists, whether it falls towards infinity, an
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -342,8 +344,11 @@ def _check_differences(probe: Probe, points: Array, labels: tuple[str, ...]) -> 
 def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: Seed) -> None:
     values, gradients = probe(points)
     found = tails.rising_rays(probe.values, points, values, gradients, seed)
-    if found.axes:
-        where = [f"{labels[i]} goes to {'+' if sign > 0 else '-'}infinity" for i, sign in found.axes[:4]]
+    best = points[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
+    largest = 0.98 * math.log(probe.target.dtype.max)  # and its reciprocal is no denormal number
+    axes = found.axes or tails.level_ends(probe.values, partial(_constrained, probe.target), best, largest=largest)
+    if axes:
+        where = [f"{labels[i]} goes to {'+' if sign > 0 else '-'}infinity" for i, sign in axes[:4]]
         got = "a log density that does not fall when " + ", or when ".join(where)
     elif len(found.flat):
         mixed = _listed(labels, np.abs(found.flat[0]) > 0.05)
@@ -359,6 +364,12 @@ def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: See
         fix="add a proper prior in log_prob, or a bijector onto a bounded support; check the sign of log_prob (it is "
         "the positive log density, not a loss); pass start=... where the mass is if it is 1e12 units wide",
     )
+
+
+def _constrained(target: Target, z: Array) -> Array:
+    """[N, D] -> the constrained numbers of all parts, [N, E]."""
+    parts = tf.nest.flatten(target.constrain(tf.constant(z, target.dtype)))
+    return np.concatenate([np.reshape(part, [len(z), -1]) for part in parts], 1)
 
 
 def _listed(labels: tuple[str, ...], chosen: Array) -> str:

@@ -17,7 +17,7 @@ from neural_vb.optima import dispersed_points
 
 NUM_POINTS = 64
 BOUNDARY_SHARE = 0.1  # of the draws of a start
-ROUNDING = 1e-3  # of a part's largest number, and of what a step of one in unconstrained space makes of it
+ROUNDING = 1e-2  # of a part's largest number, and of what a step of one in unconstrained space makes of it
 
 
 class Start(NamedTuple):
@@ -62,6 +62,12 @@ def find(target: Target, start: Any, seed: int) -> Start:
             expected="a target with `unconstrain` to take start=", got=type(target).__name__, fix="leave start= out"
         )
     z = arguments.unconstrained(unconstrain, start)
+    if z.ndim == 0 or z.shape[-1] != target.event_size:
+        raise StartError(
+            expected=f"a start of {target.event_size} unconstrained coordinates",
+            got=f"unconstrained shape {list(z.shape)}",
+            fix="pass one point in the shape of an event, or draws with one more axis in front",
+        )
     # A few draws of many may round to the boundary of the support.
     outside = np.atleast_1d(np.isinf(z).any(-1))
     if np.isnan(z).any() or outside.mean() > BOUNDARY_SHARE:
@@ -69,7 +75,7 @@ def find(target: Target, start: Any, seed: int) -> Start:
         raise StartError(
             expected="a start inside the support",
             got=f"{int(lost.sum())} non-finite unconstrained coordinates, {names_of(target, lost)}",
-            fix="move it off the boundary of its support",
+            fix="pass finite numbers inside the support, off its boundary",
         )
     _check_returns(target, start, z)
     notes: tuple[str, ...] = ()
@@ -108,12 +114,13 @@ def find(target: Target, start: Any, seed: int) -> Start:
 
 
 def _check_returns(target: Target, start: Any, z: Array) -> None:
-    """Nothing, if z leads back to the start, where it is finite: a bijector takes points beside its support too.
+    """Nothing, if z leads back to the start: a bijector takes points beside its support too.
+
+    Looked at are the parts that the target gives back in the shape in which they came.
 
     Raises:
         StartError: it leads elsewhere.
     """
-    inside = np.isfinite(z).all(-1)
     given, back, beside = (
         value if isinstance(value, Mapping) else {"": value}
         for value in (
@@ -121,12 +128,20 @@ def _check_returns(target: Target, start: Any, z: Array) -> None:
             *(target.constrain(tf.constant(z + by, target.dtype)) for by in (0, 1)),
         )
     )
+    rows = z.reshape(-1, z.shape[-1])
     for name in back:
-        wanted, found, near = (np.asarray(part[name], np.float64)[inside] for part in (given, back, beside))
-        off = np.abs(found - wanted).max(initial=0.0)
-        if off > ROUNDING * (np.abs(wanted).max(initial=0.0) + np.abs(near - found).max(initial=0.0)):
+        if name not in given or np.shape(given[name]) != np.shape(back[name]):
+            continue
+        wanted, found, near = (
+            np.asarray(part[name], np.float64).reshape(len(rows), -1) for part in (given, back, beside)
+        )
+        with np.errstate(all="ignore"):
+            off, step = np.abs(found - wanted).max(1), np.nan_to_num(np.abs(near - found)).max(1)
+            wrong = np.isfinite(rows).all(1) & ~(off <= ROUNDING * (np.abs(wanted).max(1) + step))
+        if wrong.any():
             raise StartError(
                 expected="a start on the support" + (f" of {name}" if name else ""),
-                got=f"numbers that the bijector changes by {off:.2g}",
+                got=f"numbers that the bijector changes, by {off[wrong].max():.2g}"
+                + (f", in {int(wrong.sum())} of {len(rows)} draws" if z.ndim > 1 else ""),
                 fix="check that they have the support's sums, order or symmetry",
             )

@@ -11,6 +11,8 @@ import numpy as np
 from neural_vb._types import Array, Seed
 
 NUM_RAYS = 32
+FALL = 0.05  # nats; less is none
+WITHIN, BEYOND = np.array([0.03, 0.3, 1.0]), 2e3  # of the largest number with an exponential, and beyond it
 Values = Callable[[Array], Array]
 
 
@@ -140,6 +142,33 @@ def rising_rays(log_prob: Values, points: Array, values: Array, gradients: Array
     return Rising(axes, flat[rising[2 * size : -NUM_RAYS]], int(rising[-NUM_RAYS:].sum()))
 
 
+def level_ends(
+    log_prob: Values, constrain: Callable[[Array], Array], base: Array, *, largest: float
+) -> list[tuple[int, int]]:
+    """Coordinates (index, sign) towards whose end log p is level as far as constrained numbers go.
+
+    A bijector such as `exp` overflows at some 88, or rounds to zero, long before the radii of :func:`rising_rays`.
+
+    Args:
+        log_prob: [N, D] -> [N].
+        constrain: [N, D] -> all constrained numbers [N, E].
+        base: [D], from where to look.
+        largest: number with an exponential, some 86 in single precision and 695 in double.
+    """
+    size = len(base)
+    directions = np.concatenate([np.eye(size), -np.eye(size)])
+    others = base * (directions == 0.0)  # the coordinate itself begins at zero, wherever the base is
+    before, beyond = constrain(base[None]), constrain(others + BEYOND * directions)
+    lost = ((np.isfinite(before) & ~np.isfinite(beyond)) | ((before != 0.0) & (beyond == 0.0))).any(1)
+    which = np.flatnonzero(lost)
+    if not len(which):
+        return []
+    grid = others[which] + largest * WITHIN[:, None, None] * directions[which]
+    height = log_prob(grid.reshape(-1, size)).reshape(grid.shape[:-1])
+    level = np.isfinite(height).all(0) & (height[-1] >= height[0] - FALL)
+    return [(int(i % size), 1 if i < size else -1) for i in which[level]]
+
+
 def _null_directions(gradients: Array) -> Array:
     """[M, D] unit vectors orthogonal to all gradients [N, D], at most four."""
     with np.errstate(over="ignore"):  # a length that overflows is not usable
@@ -158,7 +187,7 @@ def _does_not_fall(height: Array, radii: Array) -> bool:
     if len(known) < 4 or radii[known[-1]] < 1e3 or (height[known[-1] :] == -np.inf).any():
         return False
     last = height[known[-3:]]
-    return bool(last[-1] >= last[0] - 0.05)
+    return bool(last[-1] >= last[0] - FALL)
 
 
 def _scale(points: Array) -> float:

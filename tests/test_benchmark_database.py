@@ -54,7 +54,7 @@ DATA: dict[str, dict[str, np.ndarray]] = {
     "arK-arK": {"K": np.array(3.0), "y": numbers(12)},
     "arma-arma11": {"y": numbers(13)},
     "bball_drive_event_0-hmm_drive_0": {"u": RNG.exponential(size=5), "v": RNG.exponential(size=5)},
-    "bball_drive_event_1-hmm_drive_1": {"u": numbers(6), "v": numbers(6), "tau": np.array(0.5), "rho": np.array(0.7)},
+    "bball_drive_event_1-hmm_drive_1": {"u": numbers(8), "v": numbers(8), "tau": np.array(0.5), "rho": np.array(0.7)},
     "diamonds-diamonds": {"Y": 8.0 + numbers(N), "X": np.column_stack([np.ones(N), numbers(N, 3)])},
     "eight_schools-eight_schools_noncentered": {"y": 8.0 * numbers(8), "sigma": 10.0 + np.abs(numbers(8))},
     "gp_pois_regr-gp_regr": {"x": np.arange(5.0), "y": numbers(5)},

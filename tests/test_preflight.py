@@ -266,6 +266,16 @@ def test_mass_that_runs_away(log_prob: Callable, message: str) -> None:
         look(log_prob)
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_log_density_level_in_a_logarithm_is_improper(rate: float) -> None:
+    """exp overflows before a ray is long enough to tell: 1 / tau, and what is 1 / tau near zero."""
+    event = {"event_shape": {"tau": []}, "bijector": {"tau": tfb.Exp()}}
+    with pytest.raises(ImproperDensityError, match="tau goes to -infinity"):
+        look(lambda tau: -tf.math.log(tau) - rate * tau, **event)
+    look(lambda tau: -0.99 * tf.math.log(tau) - tau, **event)  # integrable at both ends
+    look(lambda tau: -tf.math.log1p(tau**2), **event)
+
+
 def test_separable_logistic_regression_without_a_prior_is_improper() -> None:
     x = np.array([[1.0, 2.0], [2.0, 1.0], [-1.0, -1.0], [-2.0, 0.5]], "float32")
     y = np.array([1.0, 1.0, 0.0, 0.0], "float32")

@@ -13,7 +13,9 @@ import tensorflow_probability as tfp
 from quick_fits import TINY, OneWay, check_normal, normal, quick
 
 import neural_vb as nvb
+from neural_vb import starting
 from neural_vb.errors import ConfigurationError, EventShapeError, StartError, TargetValueError, UnsupportedError
+from neural_vb.targets import LogProbTarget
 
 tfb = tfp.bijectors
 
@@ -88,12 +90,28 @@ def test_an_earlier_posterior_is_trained_on_and_takes_new_data() -> None:
             StartError,
             "Expected a start inside the support; got 1 non-finite unconstrained coordinates",
         ),
-        ([-1.0, 2.0], {"bijector": tfb.Exp()}, StartError, "Fix: move it off the boundary of its support"),
+        ([-1.0, 2.0], {"bijector": tfb.Exp()}, StartError, "Fix: pass finite numbers inside the support"),
     ],
 )
 def test_a_bad_start_is_named(start: Any, options: dict, kind: type, message: str) -> None:
     with pytest.raises(kind, match=message):
         quick(lambda z: normal(z), event_shape=[2], start=start, **options)
+
+
+def test_rounded_weights_are_a_start_and_half_a_simplex_is_none() -> None:
+    target = LogProbTarget(
+        lambda w, x: tf.reduce_sum(tf.math.log(w), -1) - x**2,
+        event_shape={"w": [3], "x": []},
+        bijector={"w": tfb.SoftmaxCentered()},
+    )
+    starting.find(target, {"w": [0.33, 0.33, 0.33], "x": 0.0}, seed=0)
+    draws = {"w": np.random.default_rng(0).dirichlet([2.0] * 3, 100), "x": np.linspace(-1.0, 1.0, 100)}
+    assert starting.find(target, draws, seed=0).moments is not None
+    with pytest.raises(StartError, match=r"on the support of w; got numbers that the bijector changes, by 0\.5\. Fix"):
+        starting.find(target, {"w": [0.5, 0.0001, 0.0001], "x": 0.0}, seed=0)
+    draws["w"][:30] /= 2.0
+    with pytest.raises(StartError, match=r"in 30 of 100 draws\. Fix: check that they have the support's sums"):
+        starting.find(target, draws, seed=0)
 
 
 def test_draws_on_the_boundary_are_left_out_of_a_start() -> None:

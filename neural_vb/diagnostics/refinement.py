@@ -35,7 +35,7 @@ class Refined(NamedTuple):
         num_transitions: of each chain.
         acceptance: mean over chains and transitions.
         drift: [D], how far means moved, in sds of the ends.
-        nested_r_hat: [D], of chains of its own; see :func:`folded_r_hat` and :func:`refine`.
+        nested_r_hat: [D]; see :func:`folded_r_hat`.
     """
 
     u: Array
@@ -79,23 +79,22 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
     too narrow in one direction would have chains creep along it. Where chains do not forget at the first look,
     coordinates are curved, if the ends have a bend (:mod:`neural_vb.bending`). Drift and nested R-hat are in the
     target's unconstrained coordinates, whatever the number of draws; R-hat comes from chains of its own, 64 groups of
-    32 that begin at one of the ``tuning`` draws each, and without a number make a quarter of the transitions, at least.
+    32 that begin at one of the ``tuning`` draws each.
     """
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
     settled, tuned = _settled(chains, tuning, [seed, 13])
     begin = np.repeat(tuning[-NUM_SUPERCHAINS:], WIDTH // NUM_SUPERCHAINS, axis=0)
     groups, done, straight = begin, 0, True
-    total, given = num_transitions or MOST, num_transitions is not None
+    total, enough = num_transitions or MOST, num_transitions is not None
     while done < total:
-        num = min(max(done, FIRST) if straight or not given else total, total - done)
+        num = min(max(done, FIRST) if straight or not enough else total, total - done)
         ends = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done])
         groups, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         spread = to_z(groups)
         r_hat = folded_r_hat(spread.reshape(NUM_SUPERCHAINS, -1, u.shape[1]))
         forgotten = r_hat.max() < FORGOTTEN
-        if forgotten and not given:
-            total = min(MARGIN * done, MOST)
-            break
+        if forgotten and not enough:
+            total, enough = min(MARGIN * done, MOST), True
         bent = None if forgotten or not straight else _bent(chains, settled, [seed, 14])
         straight = False
         if bent is not None:
