@@ -266,6 +266,11 @@ def test_mass_that_runs_away(log_prob: Callable, message: str) -> None:
         look(log_prob)
 
 
+def test_a_bijector_beyond_the_support_is_named() -> None:
+    with pytest.raises(SupportError, match=r"p must be below 0, unconstrained, .*beyond the support: .*tfb\.Sigmoid"):
+        look(lambda p: tf.math.log1p(-p), event_shape={"p": []}, bijector={"p": tfb.Exp()})
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_a_log_density_level_in_a_logarithm_is_improper(rate: float) -> None:
     """exp overflows before a ray is long enough to tell: 1 / tau, and what is 1 / tau near zero."""
