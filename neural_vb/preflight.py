@@ -355,9 +355,11 @@ def _check_differences(probe: Probe, points: Array, labels: tuple[str, ...]) -> 
 def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: Seed) -> None:
     values, gradients = probe(points)
     found = tails.rising_rays(probe.values, points, values, gradients, seed)
-    best = points[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
-    largest = 0.98 * math.log(probe.target.dtype.max)  # and its reciprocal is no denormal number
-    axes = found.axes or tails.level_ends(probe.values, partial(_constrained, probe.target), best, largest=largest)
+    axes = found.axes
+    if not axes and hasattr(probe.target, "log_prob_fn"):  # a joint's distributions are proper
+        best = points[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
+        largest = 0.98 * math.log(probe.target.dtype.max)  # and its reciprocal is no denormal number
+        axes = tails.level_ends(probe.values, partial(_constrained, probe.target), best, largest=largest)
     if axes:
         where = [f"{labels[i]} goes to {'+' if sign > 0 else '-'}infinity" for i, sign in axes[:4]]
         got = "a log density that does not fall when " + ", or when ".join(where)

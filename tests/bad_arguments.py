@@ -271,7 +271,7 @@ KINDS: Kinds = {
         "beside the simplex": row(
             StartError,
             lambda w: tf.reduce_sum(tf.math.log(w), -1),
-            "on the support; got numbers that the bijector changes, by 0.12.",
+            "on the support; got numbers that the bijector changes, by 0.12",
             "sums, order",
             event_shape=[3],
             bijector=tfb.SoftmaxCentered(),
