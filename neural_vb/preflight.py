@@ -246,23 +246,17 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     bounds = tails.coordinate_bounds(probe.values, points, values)
     if bounds:
-        expected = "a log density that is finite on all of R^D, or a bijector for its support"
         got = f"{found}: " + "; ".join(bound.sentence(labels) for bound in bounds)
+        fix = "give these a bijector: " + ", ".join(bound.advice(labels) for bound in bounds)
+        fix += " (parts by name with event_shape={...} and bijector={...}, parts of one array with tfb.Blockwise)"
         few = points[:2]
         plain = (np.abs(_constrained(probe.target, few)[:, np.newaxis] - few[..., np.newaxis]) < 1e-6).all(0).any(1)
         if not all(plain[bound.index] for bound in bounds):
-            raise SupportError(
-                expected=expected,
-                got=f"{got}, unconstrained, before its bijector",
-                fix="the bijector reaches beyond the support: choose one onto it, such as tfb.Sigmoid() for numbers "
-                "between 0 and 1, tfb.Exp() for positive ones, or none",
-            )
+            got += ", unconstrained, before its bijector"
+            fix = "the bijector reaches beyond the support: choose one onto it, such as tfb.Sigmoid() for numbers "
+            fix += "between 0 and 1, tfb.Exp() for positive ones, or none"
         raise SupportError(
-            expected=expected,
-            got=got,
-            fix="give these a bijector: "
-            + ", ".join(bound.advice(labels) for bound in bounds)
-            + " (parts by name with event_shape={...} and bijector={...}, parts of one array with tfb.Blockwise)",
+            expected="a log density that is finite on all of R^D, or a bijector for its support", got=got, fix=fix
         )
     if kinds["NaN"][near].any():
         fix = f"look for a logarithm or root of a negative number, constrain the parameters, or pass {start}"

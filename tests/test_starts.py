@@ -90,7 +90,12 @@ def test_an_earlier_posterior_is_trained_on_and_takes_new_data() -> None:
             StartError,
             "Expected a start inside the support; got 1 non-finite unconstrained coordinates",
         ),
-        ([-1.0, 2.0], {"bijector": tfb.Exp()}, StartError, "Fix: pass finite numbers inside the support"),
+        (
+            [-1.0, 2.0],
+            {"bijector": tfb.Exp()},
+            StartError,
+            "Fix: pass finite numbers inside the support, off its boundary",
+        ),
     ],
 )
 def test_a_bad_start_is_named(start: Any, options: dict, kind: type, message: str) -> None:
