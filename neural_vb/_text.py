@@ -57,4 +57,5 @@ def first_line(error: BaseException, limit: int = 300) -> str:
     """Kind and first line of an exception, to be quoted in an error of ours; TensorFlow's: the first that says why."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(_BOILERPLATE)] or lines or ["no message"]
-    return f"{type(error).__name__}: {telling[0][:limit]}"
+    said = telling[0].split(" for '{{node")[0]
+    return f"{type(error).__name__}: {said[:limit]}"

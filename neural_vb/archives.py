@@ -118,7 +118,10 @@ def read(
     except NeuralVBError:
         raise
     except FileNotFoundError as error:
-        raise _bad(folder, kind, f"no file {Path(error.filename or MANIFEST).name}") from error
+        missing = f"no file {Path(error.filename or MANIFEST).name}" if folder.exists() else "there is no such folder"
+        raise _bad(folder, kind, missing) from error
+    except NotADirectoryError as error:
+        raise _bad(folder, kind, "it is a file") from error
     except OSError as error:
         raise _bad(folder, kind, f"unreadable: {error}") from error
     except Exception as error:  # of damage anything may come

@@ -63,14 +63,14 @@ class Evaluation:
         return np.where(inside, log_q - np.where(inside, log_det, 0.0), -np.inf)
 
     def log_p(self, z: Tensor) -> Array:
-        """The target's log density, [n, D] -> [n] in nats."""
+        """The target's log density, [n, D] -> [n] in nats; -inf where z is not finite, as it is off the support."""
         z = np.asarray(z)
         pieces = []
         for start in range(0, len(z), SLICE):
             piece = z[start : start + SLICE]
             padded = np.concatenate([piece, np.repeat(piece[:1], SLICE - len(piece), axis=0)])
             pieces.append(self._log_p(tf.constant(padded, self.target.target.dtype)).numpy()[: len(piece)])
-        return np.concatenate(pieces)
+        return np.where(np.isfinite(z).all(-1), np.concatenate(pieces), -np.inf)
 
     def elbo(self, num_draws: int, seed: int) -> Estimate:
         """E_q[log p - log r - T] over fresh draws with a finite log density."""

@@ -10,8 +10,11 @@ import tensorflow as tf
 
 from neural_vb import joints
 from neural_vb._types import Array, Target
+from neural_vb.errors import ImproperDensityError
 from neural_vb.probing import Probe
 from neural_vb.targets import JointTarget
+
+MOST_LOST = 0.01  # of draws; of a tail such as that of a logarithm with a Cauchy distribution a few are beyond numbers
 
 
 def broken(target: Target, z: Array) -> str:
@@ -26,14 +29,40 @@ def broken(target: Target, z: Array) -> str:
     return "; ".join(found)
 
 
-def _parts(target: Target, z: Array) -> list[str]:
-    values = tf.constant(z, target.dtype)
-    draws = target.constrain(values)
+def lost(target: Target, z: Array) -> tuple[str, float]:
+    """In words, which parts are not finite after their bijector at draws z [n, D], and the largest share of one."""
+    found = _lost(target, z[np.isfinite(z).all(-1)])
+    words = [_count(f"{name} after its bijector", hits) for name, hits in found.items()]
+    return "; ".join(words), max((float(hits.mean()) for hits in found.values()), default=0.0)
+
+
+def check_reach(target: Target, z: Array) -> None:
+    """Nothing, if no more than ``MOST_LOST`` of draws z [n, D] are too large for numbers after their bijector.
+
+    Raises:
+        ImproperDensityError: more are.
+    """
+    words, share = lost(target, z)
+    if share > MOST_LOST:
+        raise ImproperDensityError(
+            expected=f"a density whose mass lies at numbers that {target.dtype.name} can hold",
+            got=words,
+            fix="add a proper prior in log_prob; if it is proper and as wide as that, infer the logarithm, without a "
+            "bijector",
+        )
+
+
+def _lost(target: Target, z: Array) -> dict[str, Array]:
+    draws = target.constrain(tf.constant(z, target.dtype))
     named = draws if isinstance(draws, Mapping) else {"the draws": draws}
-    outside = {name: _unusable(part) for name, part in named.items()}
-    found = [_count(f"{name} after its bijector", hits) for name, hits in outside.items() if hits.any()]
+    found = {name: _unusable(part) for name, part in named.items()}
+    return {name: hits for name, hits in found.items() if hits.any()}
+
+
+def _parts(target: Target, z: Array) -> list[str]:
+    found = [_count(f"{name} after its bijector", hits) for name, hits in _lost(target, z).items()]
     if isinstance(target, JointTarget):
-        sites = _sites(target, draws)
+        sites = _sites(target, target.constrain(tf.constant(z, target.dtype)))
         found += [_count(f"the log density of the site {name!r}", hits) for name, hits in sites.items() if hits.any()]
     log_prob, gradient = Probe(target)(z)
     if not np.isfinite(log_prob).all() and not found:

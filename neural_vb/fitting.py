@@ -27,7 +27,7 @@ from neural_vb import (
     starting,
 )
 from neural_vb._text import a_kind, counted
-from neural_vb._types import Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Status, Target
+from neural_vb._types import Array, Base, Contrast, Critic, Derived, Parameters, RatioLoss, Sampler, Status, Target
 from neural_vb.avb import Parts
 from neural_vb.compilation import quiet_tracing
 from neural_vb.configuration import TrainingConfig, slowed
@@ -56,6 +56,7 @@ AT_REST = Parts(
     contrasts.Flow(network=MLP((64,), output_scale=0.0), copies=1),
     ratio_losses.logistic,
 )
+PROPER = "is the density proper? Where it is, and as wide as that, infer the logarithm, without a bijector"
 EASY = 0.015  # nats between mixture and target: an effective sample size of 97 %
 
 
@@ -201,6 +202,8 @@ def fit(
                     report=bar.stage,
                 )
             )
+            at_rest = _drawn(AT_REST, _initial_parameters(AT_REST, warm.base, seed), warm.target, seed)
+            faults.check_reach(trained_target, at_rest)
             if warm.met is not None:
                 parts = AT_REST
             else:
@@ -244,6 +247,9 @@ def fit(
             said = f"the warm start is within {warm.met.divergence:.1g} nats of the target; no steps were needed"
             history, status = History.untrained(elbo, error, warm.numbers), Status("met", said, "")
             jit_compile = warm.jit_compile
+        beyond, share = faults.lost(trained_target, _drawn(parts, parameters, warm.target, seed))
+        if share > faults.MOST_LOST:
+            status = Status("non_finite", f"{status.message}, with draws too large for numbers: {beyond}", PROPER)
     return Posterior(
         parts,
         parameters,
@@ -252,7 +258,7 @@ def fit(
         status,
         seed,
         derived,
-        (*_about(given), *start_notes, *examination.notes, *finish_notes),
+        (*_about(given), *start_notes, *examination.notes, *finish_notes, *([beyond] if beyond else [])),
         versions(jit_compile, trained_target.dtype),
     )
 
@@ -264,9 +270,14 @@ def _no_gain(lost: float) -> Status:
 
 def _explained(status: Status, parts: Parts, parameters: Parameters, target: WhitenedTarget, seed: int) -> Status:
     """The status with the part of the log density that broke, at draws of the last good state."""
-    u = parts.sampler(parameters["sampler"], NUM_SCORES, None, tf.constant([seed, 0])).z[:, 0]
-    what = faults.broken(target.target, target.whitening.to_z(u).numpy())
+    what = faults.broken(target.target, _drawn(parts, parameters, target, seed))
     return status._replace(message=f"{status.message}: {what}") if what else status
+
+
+def _drawn(parts: Parts, parameters: Parameters, target: WhitenedTarget, seed: int) -> Array:
+    """Some draws z [S, D] of the sampler."""
+    u = parts.sampler(parameters["sampler"], NUM_SCORES, None, tf.constant([seed, 0])).z[:, 0]
+    return target.whitening.to_z(u).numpy()
 
 
 def _about(target: Target) -> tuple[str, ...]:

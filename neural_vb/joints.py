@@ -263,8 +263,10 @@ def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array
     if fault or given.dtype.kind not in "biuf":
         raise DataError(
             expected=f"numbers for {name!r}",
-            got=fault or f"an array of {given.dtype}",
-            fix="pass an array of one dtype and full rows",
+            got="None" if raw is None else fault or f"an array of {given.dtype}",
+            fix="leave it out: parts without data are inferred"
+            if raw is None
+            else "pass an array of one dtype and full rows",
         )
     with np.errstate(over="ignore", invalid="ignore"):
         value = given.astype(dtype.as_numpy_dtype)

@@ -113,7 +113,10 @@ class Posterior:
 
     @quiet_tracing()
     def log_prob(self, draws: Draws) -> Array:
-        """The target's unnormalised log density of draws, in unconstrained space, Jacobian included: [S], nats."""
+        """The target's unnormalised log density of draws, in unconstrained space, Jacobian included: [S], nats.
+
+        Off the support, it is -inf.
+        """
         return self._evaluation.log_p(self._unconstrain(draws))
 
     @quiet_tracing()

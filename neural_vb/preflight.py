@@ -242,7 +242,7 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     if not finite.any():
         fix = "constrain the parameters with bijector=..., compute densities in log space, look whether the data and "
-        fix += f"constants can occur under the model (counts below zero, scales of zero), or pass {start}"
+        fix += f"constants can occur under the model (NaN, counts below zero, scales of zero), or pass {start}"
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     bounds = tails.coordinate_bounds(probe.values, points, values)
     if bounds:
@@ -288,7 +288,7 @@ def _check_gradients(
             got=f"NaN or infinity in the derivative to {_listed(labels, broken[near].any(0))} "
             f"at {broken[near].any(1).sum()} of {near.sum()} points near the start",
             fix="look for tf.sqrt, tf.norm or a power at zero, and for tf.where with a branch that is NaN (make the "
-            "argument of that branch safe first)",
+            "argument of that branch safe first); at a single point, such as the origin, pass start=... off it",
         )
     flat = (gradients[finite] == 0).all(0)
     if flat.any():
@@ -369,7 +369,8 @@ def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: See
         expected="a density whose mass does not run away to infinity",
         got=got,
         fix="add a proper prior in log_prob, or a bijector onto a bounded support; check the sign of log_prob (it is "
-        "the positive log density, not a loss); pass start=... where the mass is if it is 1e12 units wide",
+        "the positive log density, not a loss, and not the density itself); pass start=... where the mass is if it is "
+        "1e12 units wide",
     )
 
 

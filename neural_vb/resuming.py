@@ -230,7 +230,7 @@ def opened(folder: str | Path | None, every: float, call: Mapping[str, str]) -> 
     except OSError as error:
         raise StorageError(
             expected=f"a folder {path} that can be written, for checkpoints",
-            got=str(error),
+            got="a file" if path.is_file() else str(error),
             fix="choose a writable path with free space",
         ) from error
     with lock:  # closing it, or the end of the process, sets the folder free

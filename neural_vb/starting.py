@@ -72,10 +72,13 @@ def find(target: Target, start: Any, seed: int) -> Start:
     outside = np.atleast_1d(np.isinf(z).any(-1))
     if np.isnan(z).any() or outside.mean() > BOUNDARY_SHARE:
         lost = ~np.isfinite(z)
+        given = tf.nest.flatten(arguments.start_values(start))
+        absent = sum(int(np.isnan(part).sum()) for part in given)
         raise StartError(
-            expected="a start inside the support",
-            got=f"{int(lost.sum())} non-finite unconstrained coordinates, {names_of(target, lost)}",
-            fix="pass finite numbers inside the support, off its boundary",
+            expected="a start without missing values" if absent else "a start inside the support",
+            got=(f"{absent} NaN, in " if absent else f"{int(lost.sum())} non-finite unconstrained coordinates, ")
+            + names_of(target, lost),
+            fix="replace or drop them" if absent else "pass finite numbers inside the support, off its boundary",
         )
     _check_returns(target, start, z)
     notes: tuple[str, ...] = ()

@@ -262,7 +262,7 @@ KINDS: Kinds = {
         ),
     },
     "values of a start": {
-        "NaN": row(StartError, normal, "inside the support", "boundary", start=[np.nan, 0.0]),
+        "NaN": row(StartError, normal, "missing values; got 1 NaN, in z[0]", "replace or drop", start=[np.nan, 0.0]),
         "infinite": row(StartError, normal, "inside the support", "boundary", start=[np.inf, 0.0]),
         "on the edge": row(
             StartError, scaled, "coordinates, tau", "boundary", start={"mu": 0.0, "tau": 0.0}, **POSITIVE

@@ -133,6 +133,7 @@ KINDS: Kinds = {
     },
     "values of data": {
         "missing": on(DataError, LINE, "got 1 NaN of 3 values", "drop them", data={"y": [1.0, np.nan, 0.0]}),
+        "nothing": on(DataError, LINE, "numbers for 'y'; got None", "leave it out: parts without", data={"y": None}),
         "None": on(DataError, LINE, "'y'", "one dtype", data={"y": [1.0, None, 0.0]}),
         "text": on(DataError, LINE, "numbers for 'y'", "pass an array", data={"y": ["a", "b", "c"]}),
         "infinite": on(DataError, LINE, "finite 'y'; got infinity", "rescale it", data={"y": [1.0, np.inf, 0.0]}),

@@ -81,14 +81,14 @@ def test_the_file_is_looked_at_first_and_what_was_left_out_is_named(
     saved: Path, named_arguments: dict[str, Any], joint_posterior: nvb.Posterior, tmp_path: Path
 ) -> None:
     target, derived = named_arguments["target"], named_arguments["derived"]
-    with pytest.raises(FileFormatError, match=r"no file manifest\.json"):
+    with pytest.raises(FileFormatError, match=r"there is no such folder"):
         nvb.load(tmp_path / "nowhere", target)
     with pytest.raises(EventShapeError, match=r"got no event_shape=, for a posterior of 2 unconstrained dimensions in"):
         nvb.load(saved, target, derived=derived)
     with pytest.raises(ConfigurationError, match=r"Expected the derived that was fitted.*Fix: pass derived="):
         nvb.load(saved, **{**named_arguments, "derived": None})
     joint_posterior.save(tmp_path / "joint.nvb")
-    with pytest.raises(FileFormatError, match=r"no file manifest\.json"):
+    with pytest.raises(FileFormatError, match=r"there is no such folder"):
         nvb.load(tmp_path / "nowhere", joint_posterior.target.joint)
     with pytest.raises(DataError, match=r"got a joint distribution and no data=\. Fix: pass data=\{\.\.\.\} as to fit"):
         nvb.load(tmp_path / "joint.nvb", joint_posterior.target.joint)

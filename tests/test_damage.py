@@ -38,7 +38,7 @@ def flip(path: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "folder missing": (shutil.rmtree, r"no file manifest\.json"),
+    "folder missing": (shutil.rmtree, "there is no such folder"),
     "manifest missing": (lambda f: (f / "manifest.json").unlink(), r"no file manifest\.json"),
     "tensors missing": (lambda f: tensors(f).unlink(), r"no file tensors-.*\.safetensors"),
     "manifest cut": (lambda f: truncate(f / "manifest.json"), "JSONDecodeError: "),

@@ -164,13 +164,15 @@ class Far:
     """A sampler that has left for where the log density breaks."""
 
     inner: ResidualSampler = ResidualSampler(SMALL)  # noqa: RUF009
+    every: int = 1  # draw
 
     def initial_parameters(self, *arguments: Any) -> Any:
         return self.inner.initial_parameters(*arguments)
 
     def __call__(self, *arguments: Any) -> Proposal:
         proposal = self.inner(*arguments)
-        return proposal._replace(z=proposal.z + tf.constant([1e3, 0.0]))
+        gone = tf.cast(tf.range(tf.shape(proposal.z)[0]) % self.every == 0, tf.float32)
+        return proposal._replace(z=proposal.z + gone[:, tf.newaxis, tf.newaxis] * tf.constant([1e3, 0.0]))
 
 
 def test_a_fit_that_breaks_says_where() -> None:
@@ -191,6 +193,34 @@ def test_a_fit_that_breaks_says_where() -> None:
     )
     assert posterior.status.reason == "non_finite"
     assert "kept the last good state: the log density of the site 'y' is not finite at 2048" in posterior.status.message
+
+
+def test_mass_beyond_numbers_is_refused_or_told() -> None:
+    """e^z overflows in single precision from 88.7 on: there a logarithm has ever more of its mass."""
+    target = as_target(lambda tau: -tau, None, event_shape={"tau": []}, bijector={"tau": tfb.Exp()})
+    z = np.where(np.arange(200)[:, np.newaxis] < 5, 89.0, Z[:, :1])
+    assert faults.lost(target, Z[:, :1]) == ("", 0.0)
+    assert faults.lost(target, z) == ("tau after its bijector is not finite at 5 of 200 draws", 0.025)
+    faults.check_reach(target, z[4:])
+    with pytest.raises(nvb.errors.ImproperDensityError, match="float32 can hold; got tau after its bijector is not"):
+        faults.check_reach(target, z)
+
+
+def test_a_sampler_that_leaves_for_infinity_says_so() -> None:
+    posterior = nvb.fit(
+        lambda tau: tf.reduce_sum(-0.5 * tf.math.log(tau) ** 2 - tf.math.log(tau), -1),
+        event_shape={"tau": [2]},
+        bijector={"tau": tfb.Exp()},
+        start={"tau": np.ones(2)},
+        sampler=Far(every=2),
+        contrast=MomentMatched(),
+        critic=MLPCritic(SMALL),
+        config=replace(CONFIG, max_steps=20),
+        progress=False,
+    )
+    assert posterior.status.reason == "non_finite" and "proper" in posterior.status.advice
+    said = "tau after its bijector is not finite at 1024 of 2048 draws"
+    assert said in posterior.status.message and said in posterior.notes and "Note: tau after" in str(posterior)
 
 
 # Ctrl-C.

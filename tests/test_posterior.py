@@ -154,6 +154,13 @@ def test_log_prob_is_the_unconstrained_log_density(named_posterior: nvb.Posterio
     np.testing.assert_array_equal(named_posterior.log_prob(without), named_posterior.log_prob(draws))
 
 
+def test_there_is_no_density_off_the_support(named_posterior: nvb.Posterior) -> None:
+    draws = {"mu": np.float32([1.0, 1.0, np.nan]), "tau": np.float32([1.5, -1.5, 1.5])}
+    for density in (named_posterior.log_prob, named_posterior.log_prob_estimate):
+        assert np.isfinite(density(draws)).tolist() == [True, False, False]
+        assert (density(draws)[1:] == -np.inf).all()
+
+
 def test_log_prob_estimate_is_near_the_normalised_log_density(
     named_posterior: nvb.Posterior, joint_posterior: nvb.Posterior, named_log_z: float
 ) -> None:

@@ -226,7 +226,7 @@ for _ in range(2):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(nvb.errors.StorageError, match="for checkpoints"):
+    with pytest.raises(nvb.errors.StorageError, match="for checkpoints; got a file"):
         fit(tmp_path / "file")
 
 

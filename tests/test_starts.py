@@ -88,7 +88,7 @@ def test_an_earlier_posterior_is_trained_on_and_takes_new_data() -> None:
             [np.nan, 0.0],
             {},
             StartError,
-            "Expected a start inside the support; got 1 non-finite unconstrained coordinates",
+            "Expected a start without missing values; got 1 NaN, in z",
         ),
         (
             [-1.0, 2.0],

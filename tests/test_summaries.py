@@ -35,6 +35,11 @@ def test_rows_carry_percentages() -> None:
         table["mu_"]
 
 
+def test_all_rows_come_as_a_dict() -> None:
+    table = summary({"mu": np.arange(5.0), "theta": np.ones((5, 2))})
+    assert dict(table) == {name: table[name] for name in ("mu", "theta[0]", "theta[1]")}
+
+
 def test_print_aligns_and_shows_three_digits_of_the_sd() -> None:
     text = str(summary({"mu": 100 + np.arange(-5, 6) / 1000, "tau": 10.0 * np.arange(11)}, quantiles=(0.5,)))
     assert text.splitlines() == [

@@ -48,6 +48,10 @@ class Summary:
         headings = (_percent(probability) for probability in self.probabilities)
         return row | dict(zip(headings, map(float, self.quantiles[index]), strict=True))
 
+    def keys(self) -> tuple[str, ...]:
+        """The names of the rows; ``dict(summary)`` has them all."""
+        return self.names
+
     def __len__(self) -> int:
         return len(self.names)
 
