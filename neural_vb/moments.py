@@ -27,7 +27,7 @@ NUM_GUARDS = 4_096  # of the sampler's draws, at which the contrast must not be 
 ABOVE, MISSED = 3.0, 0.01  # nats above log Z that log p - log r may be, but for this share of them
 USABLE = 0.2  # effective share of the weighted draws
 NOISE = 3.0  # standard errors; what is below is left as it is
-LOST = 0.02  # nats of the bound that moments may cost
+LOST = 0.05  # nats of the bound that moments may cost
 LARGEST = 0.5  # of a mean, in sds, and of a covariance in u; what is farther off is another error, and is not hidden
 
 
