@@ -51,7 +51,7 @@ def true_error(member: Member) -> dict[str, float]:
     pairs = polishing.pairs_of(member.size, 0)
     centre, scale = claim.mean(0), claim.std(0)
     values = [polishing.values((z - centre) / scale, pairs) for z in (claim, truth)]
-    kinds = polishing.labels(member.size, pairs)[1][:-1]
+    kinds = polishing.labels(range(member.size), pairs)[1][:-1]
     change = np.abs(values[1] - values[0])
     return {
         kind: float(change[kinds == kind].max(initial=0.0) / getattr(DEFAULT, kind)) for kind in dict.fromkeys(kinds)

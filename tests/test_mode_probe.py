@@ -29,7 +29,7 @@ def chains_of(log_prob: Callable[[tf.Tensor], tf.Tensor], size: int) -> Chains:
 def test_exact_ends_are_not_outside() -> None:
     one, two = draws(0), draws(1, 2_048)
     found = outside(two, -0.5 * (two**2).sum(1), one, -0.5 * (one**2).sum(1))
-    assert found.missed.sum() <= found.expected
+    assert found.missed.sum() <= found.expected and not found.distant.any()
     assert abs(found.probable.mean() - 0.99) < 4.0 * np.sqrt(0.01 / 2_048)
 
 
@@ -37,7 +37,7 @@ def test_a_far_and_probable_end_is_missed_and_an_improbable_one_is_not() -> None
     one = draws(0)
     log_p = -0.5 * (one**2).sum(1)
     found = outside(np.array([[8.0, 0.0], [8.0, 0.0], [0.0, 0.0]]), np.array([0.0, -32.0, 0.0]), one, log_p)
-    assert found.missed.tolist() == [True, False, False]
+    assert found.missed.tolist() == found.distant.tolist() == [True, False, False]
 
 
 def test_starts_are_wider_than_the_draws_and_take_the_other_points() -> None:
@@ -60,6 +60,38 @@ def test_a_missing_mode_is_found(distance: float) -> None:
         return tf.reduce_logsumexp(tf.stack(parts), 0)
 
     assert mode_probe(chains_of(two, 2), draws(5), kernel(draws(6)), NOWHERE, seed=0).state == "fail"
+
+
+def rare(mean: float, scale: float) -> tuple[Chains, np.ndarray]:
+    """Chains of half a standard Gaussian and half a scaled one, and starts of which a few are near the latter."""
+
+    def two(z: tf.Tensor) -> tf.Tensor:
+        parts = [-0.5 * tf.reduce_sum(((z - m) / s) ** 2, -1) - 2.0 * np.log(s) for m, s in ((0.0, 1.0), (mean, scale))]
+        return tf.reduce_logsumexp(tf.stack(parts), 0)
+
+    points = draws(7, 500)
+    points[:2] = mean
+    return chains_of(two, 2), points
+
+
+def test_a_far_mode_that_few_chains_come_to_is_found() -> None:
+    chains, points = rare(60.0, 1.0)
+    found = mode_probe(chains, draws(5), kernel(draws(6)), points, seed=0)
+    assert 2 <= found.evidence["in modes of their own"] <= found.evidence["by chance at most"]
+    assert found.state == "fail" and "around (60" in found.message
+
+
+def test_far_ends_that_climb_to_draws_are_of_no_mode() -> None:
+    """A slope without a top: draws that are far too narrow, which local_fit tells of."""
+    chains, points = rare(0.0, 300.0)
+    seen = mode_probe(chains, draws(5), kernel(draws(6)), points, seed=0)
+    assert seen.state != "fail"
+
+
+def test_a_clean_result_says_how_far_off_chains_began(gaussian_chains: Any) -> None:
+    points = np.full((100, 2), 50.0)
+    found = mode_probe(gaussian_chains, draws(3), kernel(draws(4)), points, seed=0)
+    assert "within 50 sds" in found.message and abs(found.evidence["farthest tenth of starts, sds"] - 50.0) < 2.0
 
 
 def test_climbs_end_at_the_top() -> None:

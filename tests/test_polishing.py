@@ -30,12 +30,12 @@ def test_influence_values_are_derivatives(far: float) -> None:
     )  # second order
     np.testing.assert_allclose(found.influence.mean(0), 0.0, atol=1e-5)
     np.testing.assert_allclose(polishing.values(v, pairs), found.value, atol=1e-6)
-    assert len(labels(3, pairs)[0]) == len(found.value) + 1
+    assert len(labels(range(3), pairs)[0]) == len(found.value) + 1
 
 
 def test_values_against_numpy() -> None:
     v, pairs = draws(2, 500, 3) * [1.0, 1.2, 1.5], pairs_of(3, 0)
-    names, _ = labels(3, pairs)
+    names, _ = labels(range(3), pairs)
     found = dict(zip(names, functionals(v, pairs).value, strict=False))
     np.testing.assert_allclose(found["mean[1]"], v[:, 1].mean(), atol=1e-6)
     np.testing.assert_allclose(found["log_sd[2]"], np.log(v[:, 2].std()), atol=1e-6)

@@ -3,7 +3,8 @@
 An end is *outside* when its nearest neighbour among the draws is farther than that of all but one in a thousand draws,
 and *probable* when its log density is above that of the least probable hundredth of the draws. Draws of the target
 itself are both once in some thousands. Draws that are too narrow leave such ends too; of a mode of its own is only an
-end that climbs to where few draws climb to.
+end that climbs to where few draws climb to. A mode that few chains come to, for it is far, has ends that are farther
+out than draws of the target ever are: two of them are enough, if they do not climb to draws.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ NUM_TRANSITIONS = 24
 SPREADS = (2.0, 4.0, 8.0)  # sds of over-dispersed starts, in those of the draws
 RARE = 0.001
 IMPROBABLE = 0.01
+DISTANT, FEW = 2.0, 2  # times as far from draws, and how many such ends tell of a mode
 SIGNIFICANT = 1e-6
 SIGHTED = 10  # dimensions up to which a clean result says something
 ARRIVED = 0.2  # least share of chains that come to where log p is as large as among the draws
@@ -40,11 +42,15 @@ class Outside(NamedTuple):
         missed: [M], ends that are outside and probable.
         probable: [M], ends that are probable.
         expected: the largest number of missed ends that chance would leave, at one in a million.
+        far: distance of the nearest neighbour from which an end is outside.
+        distant: [M], missed ends that are so much farther out that chance leaves none.
     """
 
     missed: Array
     probable: Array
     expected: int
+    far: float
+    distant: Array
 
 
 def starts(u: Array, others: Array, *, num: int, seed: Any) -> Array:
@@ -73,9 +79,11 @@ def outside(ends: Array, log_p: Array, draws: Array, log_p_draws: Array) -> Outs
     neighbours, others = draws[: len(draws) // 2], draws[len(draws) // 2 :]
     far = np.quantile(_nearest(others, neighbours), 1.0 - RARE)
     probable = log_p >= np.quantile(log_p_draws[np.isfinite(log_p_draws)], IMPROBABLE)
-    missed = probable & (_nearest(ends, neighbours) > far)
+    nearest = _nearest(ends, neighbours)
+    missed = probable & (nearest > far)
     # The quantile has an error of its own: twice the rate.
-    return Outside(missed, probable, int(binom.isf(SIGNIFICANT, len(ends), 2.0 * RARE)))
+    expected = int(binom.isf(SIGNIFICANT, len(ends), 2.0 * RARE))
+    return Outside(missed, probable, expected, float(far), missed & (nearest > DISTANT * far))
 
 
 def _nearest(points: Array, neighbours: Array) -> Array:
@@ -118,13 +126,18 @@ def _tops(chains: Chains, ends: Array, draws: Array) -> tuple[Array, Array]:
     """Where ends and draws climb to, in coordinates in which both together are about standard."""
     both = np.concatenate([ends, draws])
     factor = np.linalg.cholesky(np.atleast_2d(np.cov(both.T)) + 1e-12 * np.eye(both.shape[1]))
+    tops = np.linalg.solve(factor, _top(chains, both, factor).T).T
+    return tops[: len(ends)], tops[len(ends) :]
+
+
+def _top(chains: Chains, u: Array, factor: Array) -> Array:
+    """Where u [N, D] climb to, by steps in coordinates in which the covariance of ``factor`` is standard."""
 
     def density(v: Array) -> tuple[Array, Array]:
         value, score = chains.look(v @ factor.T)
         return value, score @ factor
 
-    tops = climb(density, np.linalg.solve(factor, both.T).T)
-    return tops[: len(ends)], tops[len(ends) :]
+    return climb(density, np.linalg.solve(factor, u.T).T) @ factor.T
 
 
 def alone(chosen: Array, ends: Array, draws: Array) -> Array:
@@ -173,23 +186,32 @@ def mode_probe(
     missed, arrived = found.missed, float(found.probable.mean())
     evidence = {"chains": len(begin), "arrived": arrived, "ended outside": int(missed.sum())}
     evidence["by chance at most"] = found.expected
+    evidence["farthest tenth of starts, sds"] = reach = float(
+        np.quantile(np.linalg.norm(standard(begin), axis=1) / size**0.5, 0.9)
+    )
     seen = {"share of starts a mode attracts": (found.expected + 1) / max(found.probable.sum(), 1)}
-    if missed.sum() > found.expected:
-        own = missed.copy()
-        own[missed] = alone(missed, *_tops(chains, ends.u, u[:WIDTH]))
+    many = missed.sum() > found.expected
+    if many or found.distant.sum() >= FEW:
+        own = missed.copy() if many else found.distant.copy()
+        if many:
+            own[missed] = alone(missed, *_tops(chains, ends.u, u[:WIDTH]))
+        else:
+            climbed = standard(_top(chains, ends.u[own], factor))
+            own[own] = _nearest(climbed, standard(u)) > found.far
         evidence["in modes of their own"] = int(own.sum())
-        if own.sum() <= found.expected:
+        if own.sum() > (found.expected if many else FEW - 1):
+            centre = chains.target.whitening.to_z(ends.u[own]).numpy()
+            where = ", ".join(f"{value:.3g}" for value in np.median(centre, 0)[:4]) + (", …" if size > 4 else "")
+            text = f"{own.sum()} chains from elsewhere ended where no draw is, as probable as draws, around ({where})"
+            return Finding(FAIL, text, evidence, seen, "fit again with start= near there, or another seed")
+        if many:
             text = "chains from elsewhere ended outside the draws, but not in modes of their own"
             return Finding(INCONCLUSIVE, text, evidence, seen, "local_fit tells of draws that are too narrow")
-        centre = chains.target.whitening.to_z(ends.u[own]).numpy()
-        where = ", ".join(f"{value:.3g}" for value in np.median(centre, 0)[:4])
-        more = ", …" if size > 4 else ""
-        text = f"{own.sum()} chains from elsewhere ended where no draw is, as probable as draws, around ({where}{more})"
-        return Finding(FAIL, text, evidence, seen, "fit again with start= near there, or another seed")
     if size > SIGHTED:
         text = f"nothing found, which says little in {size} dimensions"
         return Finding(INCONCLUSIVE, text, evidence, seen, "compare fits of several seeds")
     if arrived < ARRIVED:
         text = "too few chains from elsewhere came to where log p is as large as among the draws"
         return Finding(INCONCLUSIVE, text, evidence, seen, "compare fits of several seeds")
-    return Finding(NO_PROBLEM, "chains from elsewhere end among the draws", evidence, seen)
+    text = f"chains from elsewhere, nine of ten within {reach:.2g} sds, end among the draws; farther off is not seen"
+    return Finding(NO_PROBLEM, text, evidence, seen)

@@ -14,7 +14,8 @@ can be beyond thousands of draws. What clipping leaves out is known from the dra
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,13 +53,13 @@ def pairs_of(size: int, seed: int) -> Array:
     return pairs[:, np.sort(np.random.default_rng([seed, 1]).choice(pairs.shape[1], MAX_PAIRS, replace=False))]
 
 
-def labels(size: int, pairs: Array) -> tuple[tuple[str, ...], Array]:
-    """Names and kinds of the functionals, in the order of :func:`functionals`, log p last."""
+def labels(coordinates: Sequence[Any], pairs: Array) -> tuple[tuple[str, ...], Array]:
+    """Names and kinds of the functionals of coordinates, in the order of :func:`functionals`, log p last."""
     parts = {
-        "mean": [f"mean[{i}]" for i in range(size)],
-        "log_sd": [f"log_sd[{i}]" for i in range(size)],
-        "correlation": [f"correlation[{i}, {j}]" for i, j in pairs.T],
-        "tail": [f"tail[{i}, {side}]" for side in ("below", "above") for i in range(size)],
+        "mean": [f"mean[{name}]" for name in coordinates],
+        "log_sd": [f"log_sd[{name}]" for name in coordinates],
+        "correlation": [f"correlation[{coordinates[i]}, {coordinates[j]}]" for i, j in pairs.T],
+        "tail": [f"tail[{name}, {side}]" for side in ("below", "above") for name in coordinates],
         "log_p": ["log_p"],
     }
     names = tuple(name for part in parts.values() for name in part)
@@ -104,6 +105,7 @@ def compare(
     *,
     tolerances: Tolerances = DEFAULT,
     seed: int = 0,
+    coordinates: Sequence[Any] | None = None,
 ) -> Shift:
     """Errors of all functionals of draws, from chains that began at some of them.
 
@@ -114,6 +116,7 @@ def compare(
         log_p: [n] each, before and after, nats.
         tolerances: of the errors.
         seed: of the choice of pairs and the bootstrap.
+        coordinates: their D names; else numbers.
     """
     centre, scale = pool.mean(0), pool.std(0) + 1e-300
     before, after, pool = ((z - centre) / scale for z in (before, after, pool))
@@ -123,7 +126,7 @@ def compare(
     few = functionals(pool[:num], pairs)
     known = few.value if len(pool) <= num else values(pool, pairs)
     scatter = few.influence.var(0)
-    names, kinds = labels(size, pairs)
+    names, kinds = labels(range(size) if coordinates is None else coordinates, pairs)
 
     moments = [np.einsum("nf,nf->f", *both) / num for both in ((start.influence,) * 2, (end.influence,) * 2)]
     joint = np.einsum("nf,nf->f", start.influence, end.influence) / num
@@ -211,6 +214,7 @@ def local_fit(
     tuned = kernel(rest[:num_chains])
     to_z = lambda u: chains.target.whitening.to_z(u).numpy()  # noqa: E731
     begin, pool = to_z(start), to_z(rest)
+    coordinates = getattr(chains.target.target, "labels", None)
     log_p, scores = chains.look(start)
     without = float(1.0 - np.isfinite(log_p).mean())
     end, done = start, 0
@@ -219,7 +223,7 @@ def local_fit(
         ends = chains.run(end, tuned, num_transitions=num, seed=[seed, done])
         end, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         both = _finite(log_p), _finite(ends.log_prob)
-        shift = compare(begin, to_z(end), pool, both, tolerances=tolerances, seed=seed)
+        shift = compare(begin, to_z(end), pool, both, tolerances=tolerances, seed=seed, coordinates=coordinates)
         decided = shift.effects.state != INCONCLUSIVE and ends.acceptance >= LOW_ACCEPTANCE
         forgotten = done >= ENOUGH and shift.remaining.max() < FORGOTTEN
         if decided or forgotten or done >= budget or without > WITHOUT_DENSITY:
