@@ -241,7 +241,7 @@ class Posterior:
         return f"<Posterior of {counted(size, 'dimension')}: seed {self.seed}, {self.status.reason} at step {steps}>"
 
     def __str__(self) -> str:
-        known = "a bound, up to its noise" if self.status.is_of_start else "estimate, not a bound; ± is of its draws alone"
+        known = "a bound, up to its noise" if self.status.is_of_start else "estimate, not a bound; ± of draws alone"
         lines = [
             f"Implicit posterior of {counted(self.target.event_size, 'unconstrained dimension')}",
             f"Training: {self.status.message} (step {self.history.step[-1] if len(self.history.step) else 0})",

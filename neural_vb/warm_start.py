@@ -135,9 +135,10 @@ def warm_start(
         plain = gaussian_vi.Start(points[0], PLAIN_SCALE * np.eye(target.event_size))
         gaussian = gaussian_vi.fit(evaluate, (near, plain), seed=seed)
     numbers = {"optima": float(len(optima))}
+    tried = gaussian is not None and gaussian.divergence < NEARLY * tolerance
     if gaussian is not None:
         candidates.insert(0, (gaussian.mean, gaussian.scale_tril))
-        if gaussian.divergence < NEARLY * tolerance:
+        if tried:
             found = _improved(_gaussian(tools, gaussian, (), numbers, jit_compile), tools)
             if found.met is not None:
                 return found
@@ -152,7 +153,8 @@ def warm_start(
     if _probable(optima, current.log_evidence) < 2:  # a ridge has one mode
         report("curve")
         curved = _curved(current, numbers, tools, runner.compiled.jit_compile)
-        if curved is not None and curved.numbers["divergence"] < tolerance:
+        # A mixture that did not meet the target from its best Gaussian will hardly from the particles.
+        if curved is not None and (tried or curved.numbers["divergence"] < tolerance):
             return curved
     report("mixture")
     found = _mixture(runner, current, numbers, tools)

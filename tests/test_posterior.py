@@ -218,7 +218,7 @@ def test_print_tells_status_elbo_notes_and_the_table(named_posterior: nvb.Poster
     lines = text.splitlines()
     assert lines[0] == "Implicit posterior of 2 unconstrained dimensions"
     assert lines[1] == f"Training: {posterior.status.message} (step {posterior.history.step[-1]})"
-    assert lines[2] == f"ELBO: {posterior.elbo} nats (estimate, not a bound; ± is of its draws alone)"
+    assert lines[2] == f"ELBO: {posterior.elbo} nats (estimate, not a bound; ± of draws alone)"
     assert "Note: something to know." in lines
     assert (f"Advice: {posterior.status.advice}" in lines) is bool(posterior.status.advice)
     assert "Accuracy: not assessed; run posterior.check()" in lines
