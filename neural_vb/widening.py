@@ -16,7 +16,7 @@ from neural_vb._types import Array
 from neural_vb.whitening import Whitening
 
 SMALLEST, LARGEST = 0.07, 0.5  # of log sd; what is farther off is another error, and is not hidden
-NOISE = 4.0  # standard errors of the particles' log sd
+NOISE = 6.0  # standard errors of the log sd of as many independent draws; particles share ancestors
 
 
 def widen(whitening: Whitening, u: Array, sds: Array, num_particles: int) -> tuple[Whitening, Array]:
@@ -25,7 +25,7 @@ def widen(whitening: Whitening, u: Array, sds: Array, num_particles: int) -> tup
     With z as it is before bends, s_i the particles' sd of coordinate i, and m_i, q_i mean and sd of the draws, z_i
     becomes m_i + (s_i / q_i) (z_i - m_i) where
 
-        max(.07, 4 se) < log(s_i / q_i) < .5,    se = ((kurtosis_i - 1) / (4 N))^(1/2).
+        max(.07, 6 se) < log(s_i / q_i) < .5,    se = ((kurtosis_i - 1) / (4 N))^(1/2).
 
     Args:
         whitening: of u.
