@@ -23,6 +23,10 @@ Evaluate = Callable[[Array], tuple[Array, Array]]
 NUDGE = 0.01
 RESTED = 0.1  # scales; an optimum that is found again within them stays where it is
 MAX_TRIALS = 40  # distances tried along a direction
+NUM_CLIMBS, MOST = 60, 3  # steps of all points together, and ends from which a search begins
+SHARE = 7.0  # nats of evidence below the one optimum, at which another has a thousandth of the mass
+LEVEL = 1.0  # nats: a gradient at an optimum, in its own scales, and what rounding of z makes of log p
+FAR, DEEP = 4.0, 10.0  # scales from the one optimum, and nats below it (in ten dimensions), of ends that may be others'
 
 
 class Laplace(NamedTuple):
@@ -150,6 +154,77 @@ def find_optima(evaluate: Probe, points: Array) -> list[Laplace]:
         if not any(_is_inside(found.mean, optimum) for optimum in optima):
             optima.append(found)
     return optima
+
+
+def elsewhere(evaluate: Probe, points: Array, optimum: Laplace) -> list[Laplace]:
+    """Optima that a few searches have missed, when these all came to one, from where points [N, D] climb to.
+
+    Many points climb together for less than some searches cost. From ends far from the optimum and not far below it
+    searches begin. What these find farther off than the points, or where log p is rounding, is no part of the
+    posterior.
+    """
+
+    def scaled(z: Array) -> Array:
+        return np.linalg.solve(optimum.scale_tril, (z - optimum.mean).T).T
+
+    def whitened(v: Array) -> tuple[Array, Array]:
+        with np.errstate(all="ignore"):
+            log_prob, gradient = evaluate(optimum.mean + v @ optimum.scale_tril.T)
+            gradient = gradient @ optimum.scale_tril
+        usable = np.isfinite(log_prob) & np.isfinite(gradient).all(1)
+        return np.where(usable, log_prob, -np.inf), np.where(usable[:, np.newaxis], gradient, 0.0)
+
+    begin = scaled(points)
+    reach = np.abs(begin).max()
+    ends = climb(whitened, begin, NUM_CLIMBS)
+    log_prob, distance = whitened(ends)[0], np.abs(ends).max(1)
+    top = whitened(np.zeros([1, len(optimum.mean)]))[0][0]
+    high = log_prob > top - DEEP * max(1.0, len(optimum.mean) / 10.0)
+    order = np.argsort(-log_prob, kind="stable")
+    chosen = order[(high & (distance > FAR) & (distance < reach))[order]][:MOST]
+    found = find_optima(evaluate, optimum.mean + ends[chosen] @ optimum.scale_tril.T) if len(chosen) else []
+    return [
+        other
+        for other in found
+        if other.log_evidence > optimum.log_evidence - SHARE
+        and 1.0 < np.abs(scaled(other.mean)).max() < reach
+        and _is_smooth(evaluate, other)
+    ]
+
+
+def _is_smooth(evaluate: Probe, optimum: Laplace) -> bool:
+    """Whether log p is no rounding there: its gradient vanishes, and changes in the last digits of z are small."""
+    digits = 1e-12 * np.random.default_rng(0).standard_normal((8, len(optimum.mean)))
+    log_prob, gradient = evaluate(optimum.mean * np.concatenate([np.ones_like(digits[:1]), 1.0 + digits]))
+    level = np.abs(gradient[0] @ optimum.scale_tril).max() < LEVEL
+    return bool(level and np.abs(log_prob - log_prob[0]).max() < LEVEL)
+
+
+def climb(density: Evaluate, v: Array, num: int, *, longest: float = np.inf) -> Array:
+    """Where steepest ascent takes points v [N, D], each with a step of its own, which the last two gradients give.
+
+    Args:
+        density: v -> log p [N] and its gradient [N, D].
+        v: in coordinates in which they are about standard.
+        num: of steps.
+        longest: distance that one of them may go, lest it jump into another mode.
+
+    Barzilai & Borwein, "Two-point step size gradient methods" (IMA J. Numer. Anal. 8, 1988); steps downhill are
+    refused, and followed by a shorter one.
+    """
+    value, gradient = density(v)
+    step = np.full(len(v), 0.1)
+    for _ in range(num):
+        length = np.linalg.norm(gradient, axis=1) + 1e-30
+        move = np.minimum(step, longest / length)[:, np.newaxis] * gradient
+        above, slope = density(v + move)
+        curvature = (move * (gradient - slope)).sum(1)
+        longer = np.where(curvature > 0.0, (move**2).sum(1) / np.maximum(curvature, 1e-30), 4.0 * step)
+        better = above >= value
+        step = np.where(better, np.minimum(longer, 1e6), 0.25 * np.minimum(step, longest / length))
+        v, gradient = (np.where(better[:, np.newaxis], *both) for both in ((v + move, v), (slope, gradient)))
+        value = np.where(better, above, value)
+    return v
 
 
 def _settled(evaluate: Probe, found: Laplace) -> Laplace:

@@ -27,7 +27,7 @@ from neural_vb.bending import Map
 from neural_vb.errors import ImproperDensityError, TargetValueError
 from neural_vb.mixtures import Stream
 from neural_vb.moving import Mover
-from neural_vb.optima import Laplace, cover, find_optima
+from neural_vb.optima import Laplace, cover, elsewhere, find_optima
 from neural_vb.particles import Round, Runner, moments_of, settle
 from neural_vb.population import Population
 from neural_vb.probing import Probe, naming
@@ -125,6 +125,8 @@ def warm_start(
         points = _finite(evaluate, points)
         chosen = np.unique(np.linspace(0, len(points) - 1, num_starts).astype(int))
         optima = find_optima(evaluate, points[chosen])
+        if len(optima) == 1 and num_starts > 1:
+            optima += elsewhere(evaluate, points, optima[0])
         candidates = [cover(optima)] if optima else []
         if len(optima) > 1:
             best = max(optima, key=lambda optimum: optimum.log_evidence)

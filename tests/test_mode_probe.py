@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from neural_vb.diagnostics.chains import Chains, kernel
-from neural_vb.diagnostics.mode_probe import alone, climb, mode_probe, outside, starts
+from neural_vb.diagnostics.mode_probe import alone, mode_probe, outside, starts
+from neural_vb.optima import climb
 from neural_vb.targets import LogProbTarget
 from neural_vb.whitening import WhitenedTarget, Whitening
 
@@ -102,7 +103,7 @@ def test_climbs_end_at_the_top() -> None:
 
     begin = 3.0 * draws(9, 50)
     kept = begin.copy()
-    np.testing.assert_allclose(climb(density, begin), 2.0, atol=1e-3)
+    np.testing.assert_allclose(climb(density, begin, 100, longest=0.5), 2.0, atol=1e-3)
     np.testing.assert_array_equal(begin, kept)
 
 

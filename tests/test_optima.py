@@ -8,7 +8,7 @@ import tensorflow as tf
 from densities import COVARIANCES, constant, evaluator, gaussian, two_modes
 
 from neural_vb._types import Tensor
-from neural_vb.optima import Laplace, cover, dispersed_points, find_optima, laplace, optimise
+from neural_vb.optima import Laplace, _is_smooth, cover, dispersed_points, elsewhere, find_optima, laplace, optimise
 
 
 def test_dispersed_points_have_four_scales_and_the_origin() -> None:
@@ -116,3 +116,37 @@ def test_modes_on_both_sides_of_a_saddle_at_the_origin_are_found(size: int, dist
     found = find_optima(evaluator(log_prob, size), dispersed_points(size, 10, seed=0))
     ends = sorted(float(optimum.mean[0]) for optimum in found)
     np.testing.assert_allclose(ends, [-distance, distance], atol=0.05)
+
+
+def test_a_mode_that_ten_searches_miss_is_found_by_climbs() -> None:
+    """A narrow mode whose slopes reach past the origin, and three quarters of the mass beside a bent one."""
+
+    def log_prob(z: tf.Tensor) -> tf.Tensor:
+        narrow = np.log(0.25 / np.pi) - 0.5 * ((z[:, 0] + 6.0) / 0.5) ** 2 - 0.5 * z[:, 1] ** 2
+        x = z[:, 0] - 6.0
+        bent = np.log(0.75 / np.pi) - 0.5 * x**2 - 0.5 * ((z[:, 1] - 3.0 - 0.7 * (x**2 - 1.0)) / 0.5) ** 2
+        return tf.reduce_logsumexp(tf.stack([narrow, bent]), 0)
+
+    evaluate = evaluator(log_prob, 2)
+    (first,) = find_optima(evaluate, np.array([[0.0, 0.0]]))
+    for seed in range(4):
+        (second,) = elsewhere(evaluate, dispersed_points(2, 64, seed=seed), first)
+        np.testing.assert_allclose(second.mean, [6.0, 2.3], atol=0.01)
+    assert elsewhere(evaluate, dispersed_points(2, 64, seed=0) * [1.0, 0.1] - [6.0, 0.0], first) == []
+
+
+@pytest.mark.parametrize(("place", "smooth"), [(0.0, True), (30.0, False)])
+def test_rounding_is_no_mode(place: float, smooth: bool) -> None:
+    """What the last digits of z make of this log density is larger where these are larger; its gradient vanishes."""
+
+    def log_prob(z: tf.Tensor) -> tf.Tensor:
+        digits = tf.sin(1e12 * tf.stop_gradient(z[:, 0]))
+        return -0.5 * (z[:, 0] - place) ** 2 - 0.5 * z[:, 1] ** 2 + 10.0 * digits
+
+    mode = Laplace(np.array([place, 0.0]), np.eye(2), 0.0)
+    assert _is_smooth(evaluator(log_prob, 2), mode) == smooth
+
+
+def test_a_slope_is_no_mode() -> None:
+    slope = Laplace(np.array([3.0, 0.0]), np.eye(2), 0.0)
+    assert not _is_smooth(evaluator(lambda z: -0.5 * tf.reduce_sum(z**2, -1), 2), slope)

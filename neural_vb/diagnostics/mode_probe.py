@@ -9,7 +9,6 @@ out than draws of the target ever are: two of them are enough, if they do not cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy.stats import binom
 
 from neural_vb._types import Array
 from neural_vb.diagnostics.chains import NUM_TUNING, WIDTH, Chains, Kernel
+from neural_vb.optima import climb
 from neural_vb.verdicts import FAIL, INCONCLUSIVE, NO_PROBLEM, NOT_ASSESSED, Finding
 
 NUM_TRANSITIONS = 24
@@ -97,31 +97,6 @@ def _nearest(points: Array, neighbours: Array) -> Array:
     return np.sqrt(np.maximum(np.concatenate(squares), 0.0))
 
 
-def climb(density: Callable[[Array], tuple[Array, Array]], v: Array) -> Array:
-    """Where steepest ascent takes points v [N, D], each with a step of its own, which the last two gradients give.
-
-    Args:
-        density: v -> log p [N] and its gradient [N, D].
-        v: in coordinates in which they are about standard.
-
-    Barzilai & Borwein, "Two-point step size gradient methods" (IMA J. Numer. Anal. 8, 1988); steps downhill are
-    refused, and followed by a shorter one.
-    """
-    value, gradient = density(v)
-    step = np.full(len(v), 0.1)
-    for _ in range(NUM_CLIMBS):
-        length = np.linalg.norm(gradient, axis=1) + 1e-30
-        move = np.minimum(step, LONGEST / length)[:, np.newaxis] * gradient
-        above, slope = density(v + move)
-        curvature = (move * (gradient - slope)).sum(1)
-        longer = np.where(curvature > 0.0, (move**2).sum(1) / np.maximum(curvature, 1e-30), 4.0 * step)
-        better = above >= value
-        step = np.where(better, np.minimum(longer, 1e6), 0.25 * np.minimum(step, LONGEST / length))
-        v, gradient = (np.where(better[:, np.newaxis], *both) for both in ((v + move, v), (slope, gradient)))
-        value = np.where(better, above, value)
-    return v
-
-
 def _tops(chains: Chains, ends: Array, draws: Array) -> tuple[Array, Array]:
     """Where ends and draws climb to, in coordinates in which both together are about standard."""
     both = np.concatenate([ends, draws])
@@ -137,7 +112,7 @@ def _top(chains: Chains, u: Array, factor: Array) -> Array:
         value, score = chains.look(v @ factor.T)
         return value, score @ factor
 
-    return climb(density, np.linalg.solve(factor, u.T).T) @ factor.T
+    return climb(density, np.linalg.solve(factor, u.T).T, NUM_CLIMBS, longest=LONGEST) @ factor.T
 
 
 def alone(chosen: Array, ends: Array, draws: Array) -> Array:
