@@ -30,7 +30,12 @@ def broken(target: Target, z: Array) -> str:
 
 
 def lost(target: Target, z: Array) -> tuple[str, float]:
-    """In words, which parts are not finite after their bijector at draws z [n, D], and the largest share of one."""
+    """In words, which parts are not finite after their bijector at draws z [n, D], and the largest share of one.
+
+    Of a joint distribution nothing is said.
+    """
+    if isinstance(target, JointTarget):
+        return "", 0.0  # its distributions are proper, and its bijectors, asked one by one, leave graphs behind
     found = _lost(target, z[np.isfinite(z).all(-1)])
     words = [_count(f"{name} after its bijector", hits) for name, hits in found.items()]
     return "; ".join(words), max((float(hits.mean()) for hits in found.values()), default=0.0)
