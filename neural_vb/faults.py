@@ -36,7 +36,7 @@ def lost(target: Target, z: Array) -> tuple[str, float]:
     """
     if isinstance(target, JointTarget):
         return "", 0.0  # its distributions are proper, and its bijectors, asked one by one, leave graphs behind
-    found = _lost(target, z[np.isfinite(z).all(-1)])
+    found = _lost(target.constrain(tf.constant(z[np.isfinite(z).all(-1)], target.dtype)))
     words = [_count(f"{name} after its bijector", hits) for name, hits in found.items()]
     return "; ".join(words), max((float(hits.mean()) for hits in found.values()), default=0.0)
 
@@ -57,17 +57,18 @@ def check_reach(target: Target, z: Array) -> None:
         )
 
 
-def _lost(target: Target, z: Array) -> dict[str, Array]:
-    draws = target.constrain(tf.constant(z, target.dtype))
+def _lost(draws: Any) -> dict[str, Array]:
+    """Where each part is not finite, of those that are not everywhere."""
     named = draws if isinstance(draws, Mapping) else {"the draws": draws}
     found = {name: _unusable(part) for name, part in named.items()}
     return {name: hits for name, hits in found.items() if hits.any()}
 
 
 def _parts(target: Target, z: Array) -> list[str]:
-    found = [_count(f"{name} after its bijector", hits) for name, hits in _lost(target, z).items()]
+    draws = target.constrain(tf.constant(z, target.dtype))
+    found = [_count(f"{name} after its bijector", hits) for name, hits in _lost(draws).items()]
     if isinstance(target, JointTarget):
-        sites = _sites(target, target.constrain(tf.constant(z, target.dtype)))
+        sites = _sites(target, draws)
         found += [_count(f"the log density of the site {name!r}", hits) for name, hits in sites.items() if hits.any()]
     log_prob, gradient = Probe(target)(z)
     if not np.isfinite(log_prob).all() and not found:

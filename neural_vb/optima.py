@@ -164,17 +164,8 @@ def elsewhere(evaluate: Probe, points: Array, optimum: Laplace) -> list[Laplace]
     posterior.
     """
 
-    def scaled(z: Array) -> Array:
-        return np.linalg.solve(optimum.scale_tril, (z - optimum.mean).T).T
-
-    def whitened(v: Array) -> tuple[Array, Array]:
-        with np.errstate(all="ignore"):
-            log_prob, gradient = evaluate(optimum.mean + v @ optimum.scale_tril.T)
-            gradient = gradient @ optimum.scale_tril
-        usable = np.isfinite(log_prob) & np.isfinite(gradient).all(1)
-        return np.where(usable, log_prob, -np.inf), np.where(usable[:, np.newaxis], gradient, 0.0)
-
-    begin = scaled(points)
+    whitened = _whitened(evaluate, optimum)
+    begin = _scaled(points, optimum)
     reach = np.abs(begin).max()
     ends = climb(whitened, begin, NUM_CLIMBS)
     log_prob, distance = whitened(ends)[0], np.abs(ends).max(1)
@@ -187,7 +178,8 @@ def elsewhere(evaluate: Probe, points: Array, optimum: Laplace) -> list[Laplace]
         other
         for other in found
         if other.log_evidence > optimum.log_evidence - SHARE
-        and 1.0 < np.abs(scaled(other.mean)).max() < reach
+        and not _is_inside(other.mean, optimum)
+        and np.abs(_scaled(other.mean, optimum)).max() < reach
         and _is_smooth(evaluate, other)
     ]
 
@@ -229,19 +221,30 @@ def climb(density: Evaluate, v: Array, num: int, *, longest: float = np.inf) -> 
 
 def _settled(evaluate: Probe, found: Laplace) -> Laplace:
     """Once more in the coordinates of its own scales, for a search in bad ones may have run out of steps on the way."""
-
-    def whitened(u: Array) -> tuple[Array, Array]:
-        log_prob, gradient = evaluate(found.mean + u @ found.scale_tril.T)
-        with np.errstate(invalid="ignore"):  # a search may leave the support
-            return log_prob, gradient @ found.scale_tril
-
-    u, log_prob = optimise(whitened, np.zeros_like(found.mean))
+    u, log_prob = optimise(_whitened(evaluate, found), np.zeros_like(found.mean))
     if log_prob <= -1e29 or np.abs(u).max() < RESTED:
         return found
     return laplace(evaluate, found.mean + found.scale_tril @ u)
 
 
+def _whitened(evaluate: Probe, optimum: Laplace) -> Evaluate:
+    """log p and its gradient in the optimum's own scales; -inf and zero where one of them is not finite."""
+
+    def density(u: Array) -> tuple[Array, Array]:
+        with np.errstate(all="ignore"):  # a search may leave the support
+            log_prob, gradient = evaluate(optimum.mean + u @ optimum.scale_tril.T)
+            gradient = gradient @ optimum.scale_tril
+        usable = np.isfinite(log_prob) & np.isfinite(gradient).all(1)
+        return np.where(usable, log_prob, -np.inf), np.where(usable[:, np.newaxis], gradient, 0.0)
+
+    return density
+
+
+def _scaled(z: Array, optimum: Laplace) -> Array:
+    """z [D] or [N, D] in the optimum's own scales."""
+    return np.linalg.solve(optimum.scale_tril, (z - optimum.mean).T).T
+
+
 def _is_inside(mean: Array, optimum: Laplace) -> bool:
     """Whether a point lies within one scale of an optimum that is known already."""
-    noise = np.linalg.solve(optimum.scale_tril, mean - optimum.mean)
-    return float(np.abs(noise).max()) < 1.0
+    return float(np.abs(_scaled(mean, optimum)).max()) < 1.0

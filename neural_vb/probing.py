@@ -73,8 +73,8 @@ class Probe:
                 got="None: an operation without derivative lies between the parameters and log p",
                 fix="look for tf.round, tf.cast to integers, comparisons, tf.stop_gradient, tf.numpy_function or "
                 ".numpy(), and for a result that does not use the parameters (a uniform density has its bounds as "
-                "bijector=tfb.Sigmoid(low, high)); write it with differentiable TensorFlow "
-                "operations, or bring NumPy code and its gradient in through nvb.numpy_log_prob(value_and_grad)",
+                "bijector=tfb.Sigmoid(low, high)); write it with differentiable TensorFlow operations, or bring NumPy "
+                "code and its gradient in through nvb.numpy_log_prob(value_and_grad)",
             )
         return _float64(log_prob), _float64(gradient)
 
@@ -133,10 +133,8 @@ def _named(error: Exception) -> NeuralVBError:
         fix += "; where a parameter meets data write mu[:, None] or mu[..., tf.newaxis], for its first axis is that of "
         fix += f"the {BATCH} points on which log_prob is tried together"
     if "out of bounds" in text or " is not in [0, " in text:
-        fix += (
-            "; it reads coordinates that event_shape=... does not have, or takes another axis for that of coordinates, "
-        )
-        fix += "which is the last"
+        fix += "; it reads coordinates that event_shape=... does not have, or takes another axis for that of "
+        fix += "coordinates, which is the last"
     if isinstance(error, tf.errors.OperatorNotAllowedInGraphError):
         fix = "replace Python `if`, `for` and `while` on tensors by tf.where, tf.cond or whole-array operations"
     return TargetValueError(expected="log_prob to run on a batch of points", got=quoted, fix=fix)

@@ -14,7 +14,9 @@ from neural_vb.errors import (
     BijectorError,
     DtypeError,
     EventShapeError,
+    GradientError,
     StartError,
+    TargetValueError,
     UnsupportedError,
 )
 
@@ -260,6 +262,10 @@ KINDS: Kinds = {
             "pass one point in the shape of event_shape",
             start=[[0.0, 1.0], [1.0]],
         ),
+    },
+    "a density that is not of this event": {
+        "more coordinates": row(TargetValueError, lambda z: normal(z) + z[:, 2], "out of bounds.", "does not have"),
+        "a box": row(GradientError, lambda z: tf.where(z[:, 0] > 0, 0.0, -np.inf), "got None", "Sigmoid(low, high)"),
     },
     "values of a start": {
         "NaN": row(StartError, normal, "missing values; got 1 NaN, in z[0]", "replace or drop", start=[np.nan, 0.0]),

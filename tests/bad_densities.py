@@ -154,7 +154,7 @@ KINDS: Kinds = {
         "matrix product": row(
             TargetValueError, lambda z: normal(z @ tf.ones([3, 3])), "ValueError: Dim", "call log_prob"
         ),
-        "index": row(TargetValueError, lambda z: normal(z) + z[:, 5], "out of bounds.", "event_shape=... does not"),
+        "index": row(TargetValueError, lambda z: normal(z) + z[:, 5], "out of bounds", "call log_prob"),
         "assertion": row(TargetValueError, asserted, "AssertionError: three parameters", "call log_prob"),
         "check of values": row(TargetValueError, checked, "rates", "call log_prob"),
         "at many rows alone": row(TargetValueError, large, "got ZeroDivisionError", "call log_prob on a batch"),
@@ -242,7 +242,7 @@ KINDS: Kinds = {
         "argmax": row(
             GradientError, lambda z: tf.cast(tf.argmax(z, -1), tf.float32), "got None", "tf.cast to integers"
         ),
-        "box": row(GradientError, lambda z: tf.where(z[:, 0] > 0, 0.0, -np.inf), "got None", "tfb.Sigmoid(low, high)"),
+        "comparison": row(GradientError, lambda z: tf.cast(z[:, 0] > 0, z.dtype), "got None", "comparisons"),
         "NumPy function": row(
             GradientError,
             lambda z: tf.numpy_function(lambda v: -(v**2).sum(-1), [z], z.dtype),

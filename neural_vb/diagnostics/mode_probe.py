@@ -166,15 +166,15 @@ def mode_probe(
     )
     seen = {"share of starts a mode attracts": (found.expected + 1) / max(found.probable.sum(), 1)}
     many = missed.sum() > found.expected
-    if many or found.distant.sum() >= FEW:
-        own = missed.copy() if many else found.distant.copy()
+    suspects, least = (missed, found.expected + 1) if many else (found.distant, FEW)
+    if suspects.sum() >= least:
+        own = suspects.copy()
         if many:
-            own[missed] = alone(missed, *_tops(chains, ends.u, u[:WIDTH]))
+            own[suspects] = alone(suspects, *_tops(chains, ends.u, u[:WIDTH]))
         else:
-            climbed = standard(_top(chains, ends.u[own], factor))
-            own[own] = _nearest(climbed, standard(u)) > found.far
+            own[suspects] = _nearest(standard(_top(chains, ends.u[suspects], factor)), standard(u)) > found.far
         evidence["in modes of their own"] = int(own.sum())
-        if own.sum() > (found.expected if many else FEW - 1):
+        if own.sum() >= least:
             centre = chains.target.whitening.to_z(ends.u[own]).numpy()
             where = ", ".join(f"{value:.3g}" for value in np.median(centre, 0)[:4]) + (", …" if size > 4 else "")
             text = f"{own.sum()} chains from elsewhere ended where no draw is, as probable as draws, around ({where})"
