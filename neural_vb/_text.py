@@ -37,8 +37,12 @@ _KINDS = {"ndarray": "array", "EagerTensor": "tensor", "SymbolicTensor": "tensor
 
 def a_kind(value: object) -> str:
     """What a value is, with its article: ``a list``, ``an int``."""
-    name = _KINDS.get(type(value).__name__, type(value).__name__)
-    return "None" if value is None else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+    return "None" if value is None else with_article(_KINDS.get(type(value).__name__, type(value).__name__))
+
+
+def with_article(noun: str) -> str:
+    """``a posterior``, ``an Exponential``."""
+    return f"{'an' if noun[0] in 'AEIOaeio' else 'a'} {noun}"
 
 
 def shown(value: object, limit: int = 200) -> str:

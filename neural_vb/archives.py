@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import _checks, atomic, ratio_losses
+from neural_vb._text import with_article
 from neural_vb._types import Array
 from neural_vb._version import __version__
 from neural_vb.avb import as_given
@@ -203,7 +204,7 @@ def _check_manifest(folder: Path, manifest: Any, kind: str) -> None:
     if manifest.get("schema") != SCHEMA:
         found, writer = manifest.get("schema"), str(manifest.get("neural_vb"))[:40]
         raise FileFormatError(
-            expected=f"a {kind} of schema {SCHEMA}",
+            expected=f"{with_article(kind)} of schema {SCHEMA}",
             got=f"schema {str(found)[:40]} in {folder}, written by neural_vb {writer}",
             fix="fit and save again with this version, or load it with the version that wrote it",
         )
@@ -240,7 +241,7 @@ def _arrays(folder: Path, kind: str, listed: Mapping[str, Any]) -> list[Array]:
 
 def _bad(folder: Path, kind: str, what: str) -> FileFormatError:
     return FileFormatError(
-        expected=f"a folder written by the save of a {kind}",
+        expected=f"a folder written by the save of {with_article(kind)}",
         got=f"{folder} ({what})",
         fix="check the path, or fit and save again",
     )

@@ -15,15 +15,17 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb import _checks, avb, joints, mixtures
+from neural_vb import _checks, avb, joints, mixtures, supports
 from neural_vb._text import a_kind, first_line, shown
 from neural_vb._types import Array, Derived, Parameters, Proposal, Target, Tensor
 from neural_vb.avb import Parts
+from neural_vb.bijectors import SAME_DRAWS
 from neural_vb.draws import UNNAMED
 from neural_vb.errors import ConfigurationError, DataError, EventShapeError, NeuralVBError, StartError, UnsupportedError
 from neural_vb.numpy_densities import NumPyLogProb
 from neural_vb.targets import JointTarget, LogProbTarget
 
+tfb = tfp.bijectors
 tfd = tfp.distributions
 
 COUNTS = (
@@ -38,6 +40,7 @@ COUNTS = (
     tfd.Poisson,
 )
 NUM_TRIED = 4
+SIMPLEX_TOLERANCE = 1e-3
 MAX_SIZE = 16_384  # the whitening holds D^2 numbers in double precision, 2 GiB
 _SEE = "see `Extending` in the documentation for what this part must offer, or leave it out for the default"
 
@@ -125,34 +128,73 @@ def is_numpy(target: Target) -> bool:
 
 
 def check_data(target: Target) -> None:
-    """Nothing, if the data of a joint are values that their discrete distributions can take.
+    """Nothing, if the data of a joint are values that their distributions can take.
 
-    TFP's log densities go on between and beyond the whole numbers, so that the fit would look fine.
+    TFP's log densities go on between and beyond the whole numbers, and those of Exponential and Weibull below zero, so
+    that the fit would look fine.
 
     Raises:
-        DataError: counts that are negative, not whole or too large.
+        DataError: counts that are negative, not whole or too large; values outside a support that does not depend on
+            latent parts.
     """
     if not isinstance(target, JointTarget) or not target.observed_names:
         return
-    distributions = joints.distributions(target.joint)
+    distributions, others = (joints.distributions(target.joint, seed, target.observed_data) for seed in (0, 1))
     for name, value in target.observed_data.items():
-        distribution = distributions[name]
-        while isinstance(distribution, tfd.Independent | tfd.Sample):
-            distribution = distribution.distribution
-        if not isinstance(distribution, COUNTS):
-            continue
-        top = np.inf
-        if isinstance(distribution, tfd.Bernoulli):
-            top = 1
-        elif isinstance(distribution, tfd.Categorical):
-            top = int(distribution.logits_parameter().shape[-1]) - 1
-        wrong = (value < 0) | (value > top) | (value != np.round(value))
+        distribution, other = supports.bare(distributions[name]), supports.bare(others[name])
+        if isinstance(distribution, COUNTS):
+            wrong, wanted = _no_counts(distribution, value)
+        else:
+            wrong, wanted = _outside(distribution, other, value)
         if wrong.any():
+            more = int(wrong.sum()) - 1
             raise DataError(
-                expected=f"{name!r} in whole numbers from 0" + (f" to {top}" if top < np.inf else ""),
-                got=f"{value[wrong][0]:g} and {int(wrong.sum()) - 1} others like it",
+                expected=f"{name!r} {wanted}",
+                got=f"{value[wrong][0]:g}" + (f" and {more} more like it" if more else ""),
                 fix=f"correct the data, or give {name!r} a distribution that can take these values",
             )
+
+
+def _no_counts(distribution: Any, value: Array) -> tuple[Array, str]:
+    """Which values are no counts that a discrete distribution can take, and what it can."""
+    top = np.inf
+    if isinstance(distribution, tfd.Bernoulli):
+        top = 1
+    elif isinstance(distribution, tfd.Categorical):
+        top = int(distribution.logits_parameter().shape[-1]) - 1
+    wrong = (value < 0) | (value > top) | (value != np.round(value))
+    return wrong, "in whole numbers from 0" + (f" to {top}" if top < np.inf else "")
+
+
+def _outside(distribution: Any, other: Any, value: Array) -> tuple[Array, str]:
+    """Which values are outside a continuous distribution's support, and what is inside.
+
+    None where the support differs between two draws of the latent parts, for it may move to the data; none for an
+    angle, whose density is periodic.
+    """
+    none = np.zeros(value.shape, bool), ""
+    bijectors = [None if isinstance(d, tfd.VonMises) else supports.bijector_of(d) for d in (distribution, other)]
+    if None in bijectors or not np.issubdtype(value.dtype, np.floating):
+        return none
+    free = np.asarray(bijectors[0].inverse(tf.constant(value)))
+    reached = [
+        np.asarray(bijector.forward(tf.fill(free.shape, tf.cast(0.3, distribution.dtype)))) for bijector in bijectors
+    ]
+    if not np.array_equal(*reached):
+        return none
+    if isinstance(bijectors[0], tfb.SoftmaxCentered):
+        wrong = (value < 0.0) | (np.abs(value.sum(-1, keepdims=True) - 1.0) > SIMPLEX_TOLERANCE)
+        return wrong, "in rows of parts that are not negative and add up to 1"
+    if free.shape != value.shape:
+        return none
+    wrong, at_end = np.isnan(free), np.isinf(free)
+    if at_end.any() and distribution.event_shape.rank == 0:  # an end, such as zero, may have a density or none
+        wrong |= at_end & ~(np.isfinite(distribution.log_prob(value)) | np.isfinite(other.log_prob(value)))
+    if not wrong.any():
+        return none
+    far = [tf.fill(value.shape, tf.cast(end, distribution.dtype)) for end in (-np.inf, np.inf)]
+    low, high = (np.asarray(bijectors[0].forward(points))[wrong][0] for points in far)
+    return wrong, f"between {low:g} and {high:g}, the support of its {type(distribution).__name__} distribution"
 
 
 def try_parts(parts: Parts, event_size: int) -> None:
@@ -245,6 +287,8 @@ def unconstrained(unconstrain: Callable[[Any], Tensor], start: Any) -> Array:
         with np.errstate(all="ignore"):
             return np.asarray(unconstrain(start_values(start)), np.float64)
     except EventShapeError as error:
+        if error.expected == SAME_DRAWS:
+            raise _no_start(error.got) from None
         raise EventShapeError(expected=f"start= as {error.expected}", got=error.got, fix=error.fix) from None
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise _no_start(first_line(error)) from error

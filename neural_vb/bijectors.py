@@ -14,82 +14,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from neural_vb import supports
 from neural_vb._text import a_kind, first_line, suggestion
 from neural_vb._types import Draws, Tensor
 from neural_vb.errors import BijectorError, DtypeError, EventShapeError
+from neural_vb.part_bijectors import Parts, PartsBijector, Separate, Together
 
 tfb = tfp.bijectors
 
 Shape = tuple[int, ...]
-Parts = tuple[Tensor, ...]
-
-
-class PartsBijector(Protocol):
-    """Unconstrained parts <-> constrained parts, with leading axes; ``log_det`` broadcasts against those axes."""
-
-    def forward(self, parts: Parts) -> Parts: ...
-
-    def inverse(self, parts: Parts) -> Parts: ...
-
-    def log_det(self, parts: Parts) -> Tensor: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Separate:
-    """One bijector for each part; None is the identity.
-
-    Attributes:
-        bijectors: one TFP bijector or None for each part.
-        ranks: rank of each unconstrained part, over which its log-det is summed.
-    """
-
-    bijectors: tuple[Any, ...]
-    ranks: tuple[int, ...]
-
-    def forward(self, parts: Parts) -> Parts:
-        return tuple(p if b is None else b.forward(p) for b, p in zip(self.bijectors, parts, strict=True))
-
-    def inverse(self, parts: Parts) -> Parts:
-        return tuple(p if b is None else b.inverse(p) for b, p in zip(self.bijectors, parts, strict=True))
-
-    def log_det(self, parts: Parts) -> Tensor:
-        total = tf.zeros([], parts[0].dtype)
-        for bijector, rank, part in zip(self.bijectors, self.ranks, parts, strict=True):
-            if bijector is not None:
-                total += bijector.forward_log_det_jacobian(part, event_ndims=rank)
-        return total
-
-
-@dataclass(frozen=True, eq=False)
-class Together:
-    """One multipart bijector for all parts, because a part's support may depend on other parts.
-
-    Attributes:
-        bijector: TFP bijector over a structure.
-        pack: parts -> the bijector's structure.
-        unpack: the bijector's structure -> parts.
-        ranks: rank of each unconstrained part.
-    """
-
-    bijector: Any
-    pack: Callable[[Sequence[Any]], Any]
-    unpack: Callable[[Any], Sequence[Any]]
-    ranks: tuple[int, ...]
-
-    def forward(self, parts: Parts) -> Parts:
-        return tuple(self.unpack(self.bijector.forward(self.pack(parts))))
-
-    def inverse(self, parts: Parts) -> Parts:
-        return tuple(self.unpack(self.bijector.inverse(self.pack(parts))))
-
-    def log_det(self, parts: Parts) -> Tensor:
-        return self.bijector.forward_log_det_jacobian(self.pack(parts), event_ndims=self.pack(self.ranks))
+SAME_DRAWS = "the same draws, on the leading axes, of every part"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +43,7 @@ class EventMap:
         dtypes: of the constrained parts.
         dtype: of z.
         bijector: maps all parts.
+        log_area: taken off its log-Jacobian, in nats; see ``supports.log_area``.
     """
 
     names: tuple[str, ...] | None
@@ -111,6 +52,7 @@ class EventMap:
     dtypes: tuple[tf.DType, ...]
     dtype: tf.DType
     bijector: PartsBijector
+    log_area: float = 0.0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -170,7 +112,7 @@ class EventMap:
 
     def log_det(self, z: Tensor) -> Tensor:
         """log |d forward(z) / d z| in nats: [..., D] -> [...]."""
-        value = tf.cast(self.bijector.log_det(self._split(z)), self.dtype)
+        value = tf.cast(self.bijector.log_det(self._split(z)), self.dtype) - self.log_area
         return tf.broadcast_to(value, _leading(tf.convert_to_tensor(z, self.dtype), 1))
 
     def _split(self, z: Tensor) -> Parts:
@@ -209,6 +151,13 @@ class EventMap:
                     got=f"shape {part.shape.as_list()}",
                     fix="put draws on the leading axes and the event on the trailing ones",
                 )
+        leads = [part.shape[: part.shape.rank - len(shape)] for part, shape in zip(parts, self.shapes, strict=True)]
+        if not all(lead.is_compatible_with(leads[0]) for lead in leads):
+            raise EventShapeError(
+                expected=SAME_DRAWS,
+                got=str({name: part.shape.as_list() for name, part in zip(self.names or (), parts, strict=True)}),
+                fix="give every part as many draws as the others",
+            )
         return parts
 
 
@@ -235,7 +184,8 @@ def map_for_callable(event_shape: Any, bijector: Any = None, dtype: tf.DType = t
     labels = names or ("the event",)
     free = tuple(_free_shape(*item, dtype) for item in zip(bijectors, shapes, labels, strict=True))
     separate = Separate(bijectors, tuple(map(len, free)))
-    return _checked(EventMap(names, shapes, free, (dtype,) * len(shapes), dtype, separate))
+    log_area = sum(map(supports.log_area, bijectors, free))
+    return _checked(EventMap(names, shapes, free, (dtype,) * len(shapes), dtype, separate, log_area))
 
 
 def map_for_joint(
@@ -246,16 +196,15 @@ def map_for_joint(
     dtypes: tuple[tf.DType, ...],
     pack: Callable[[Sequence[Any]], Any],
     unpack: Callable[[Any], Sequence[Any]],
+    log_area: float,
 ) -> EventMap:
     """Event map of a joint distribution's latent parts, transformed together.
 
     Args:
         bijector: event-space bijector of the joint with its data pinned.
-        names: of the latent parts.
-        shapes: their constrained shapes.
-        dtypes: their dtypes; z has the widest.
-        pack: parts -> the joint's structure.
-        unpack: the joint's structure -> parts.
+        names, shapes, dtypes: of the latent parts, shapes constrained; z has the widest dtype.
+        pack, unpack: parts -> the joint's structure, and back.
+        log_area: as of the map.
 
     Raises:
         EventShapeError: there is no free coordinate.
@@ -263,7 +212,8 @@ def map_for_joint(
     event_shape = pack([tf.TensorShape(shape) for shape in shapes])
     free = tuple(tuple(tf.TensorShape(s).as_list()) for s in unpack(bijector.inverse_event_shape(event_shape)))
     together = Together(bijector, pack, unpack, tuple(map(len, free)))
-    return _checked(EventMap(names, shapes, free, dtypes, max(dtypes, key=lambda dtype: dtype.size), together))
+    widest = max(dtypes, key=lambda dtype: dtype.size)
+    return _checked(EventMap(names, shapes, free, dtypes, widest, together, log_area))
 
 
 def _checked(event_map: EventMap) -> EventMap:
@@ -302,11 +252,8 @@ def _shape(shape: Any, name: str | None = None) -> Shape:
     sizes: Any = shape if isinstance(shape, list | tuple) else [None]
     if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in sizes):
         of = "" if name is None else f" for {name!r}"
-        hint = ""
-        if shape is None:
-            hint = "state the shape of one point, "
-        elif isinstance(shape, int):
-            hint = f"write [{shape}] for a vector of {shape}, "
+        hint = f"write [{shape}] for a vector of {shape}, " if isinstance(shape, int) else ""
+        hint = "state the shape of one point, " if shape is None else hint
         raise EventShapeError(
             expected=f"event_shape{of} as a list of sizes of one point, without the draws' axis",
             got=repr(shape),
@@ -362,17 +309,9 @@ def _free_shape(bijector: Any, shape: Shape, name: str, dtype: tf.DType) -> Shap
     except Exception as error:  # whatever TFP raises for a shape or dtype that it cannot map
         if "dtype" in str(error):
             raise _wrong_dtype(bijector, name, dtype, first_line(error)) from error
-        raise BijectorError(
-            expected=f"a bijector that can produce {name} of shape {list(shape)}",
-            got=f"{bijector.name}, which fails on it: {first_line(error)}",
-            fix="choose a bijector whose output has that shape, or correct event_shape",
-        ) from error
+        raise _wrong_shape(bijector, name, shape, f"fails on it: {first_line(error)}") from error
     if back != shape:
-        raise BijectorError(
-            expected=f"a bijector that produces {name} of shape {list(shape)}",
-            got=f"{bijector.name}, which makes shape {list(back)} from {list(free)}",
-            fix="choose a bijector whose output has that shape, or correct event_shape",
-        )
+        raise _wrong_shape(bijector, name, shape, f"makes shape {list(back)} from {list(free)}")
     if broken:
         raise BijectorError(
             expected=f"a bijector that maps all of R one to one onto the support of {name}",
@@ -390,6 +329,12 @@ def _broken(bijector: Any, free: Shape, dtype: tf.DType) -> str:
         return "whose value or log-Jacobian is NaN or infinite"
     back = bijector.inverse(tf.identity(values))  # TFP would hand back z itself for the very same tensor
     return "" if np.allclose(back, z, rtol=0.05, atol=0.05) else "whose inverse does not lead back"
+
+
+def _wrong_shape(bijector: Any, name: str, shape: Shape, what: str) -> BijectorError:
+    wanted = f"a bijector that can produce {name} of shape {list(shape)}"
+    fix = "choose a bijector whose output has that shape, or correct event_shape"
+    return BijectorError(expected=wanted, got=f"{bijector.name}, which {what}", fix=fix)
 
 
 def _wrong_dtype(bijector: Any, name: str, dtype: tf.DType, came: str) -> DtypeError:

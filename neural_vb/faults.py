@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from neural_vb import joints
 from neural_vb._types import Array, Target
+from neural_vb.draws import named
 from neural_vb.errors import ImproperDensityError
 from neural_vb.probing import Probe
 from neural_vb.targets import JointTarget
@@ -36,7 +37,10 @@ def lost(target: Target, z: Array) -> tuple[str, float]:
     """
     if isinstance(target, JointTarget):
         return "", 0.0  # its distributions are proper, and its bijectors, asked one by one, leave graphs behind
-    found = _lost(target.constrain(tf.constant(z[np.isfinite(z).all(-1)], target.dtype)))
+    usable = np.isfinite(z).all(-1)
+    if not usable.any():
+        return "the sampler's output is not finite", 1.0
+    found = _lost(target.constrain(tf.constant(z[usable], target.dtype)))
     words = [_count(f"{name} after its bijector", hits) for name, hits in found.items()]
     return "; ".join(words), max((float(hits.mean()) for hits in found.values()), default=0.0)
 
@@ -59,8 +63,8 @@ def check_reach(target: Target, z: Array) -> None:
 
 def _lost(draws: Any) -> dict[str, Array]:
     """Where each part is not finite, of those that are not everywhere."""
-    named = draws if isinstance(draws, Mapping) else {"the draws": draws}
-    found = {name: _unusable(part) for name, part in named.items()}
+    parts = named(draws) if isinstance(draws, Mapping) or hasattr(draws, "_asdict") else {"the draws": draws}
+    found = {name: _unusable(part) for name, part in parts.items()}
     return {name: hits for name, hits in found.items() if hits.any()}
 
 
@@ -73,9 +77,9 @@ def _parts(target: Target, z: Array) -> list[str]:
     log_prob, gradient = Probe(target)(z)
     if not np.isfinite(log_prob).all() and not found:
         found.append(_count("the log density", ~np.isfinite(log_prob)))
-    lost = ~np.isfinite(gradient) & np.isfinite(log_prob)[:, np.newaxis]
-    if lost.any():
-        found.append(_count(f"the gradient with respect to {names_of(target, lost)}", lost.any(1)))
+    broken_at = ~np.isfinite(gradient) & np.isfinite(log_prob)[:, np.newaxis]
+    if broken_at.any():
+        found.append(_count(f"the gradient with respect to {names_of(target, broken_at)}", broken_at.any(1)))
     return found
 
 

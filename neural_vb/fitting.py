@@ -244,11 +244,12 @@ def fit(
                 warm, finish_notes = finishing.finish(warm, parts, parameters, examination.precise, seed)
         else:
             elbo, error = warm.met.elbo + warm.target.offset, warm.met.standard_error
-            said = f"the warm start is within {warm.met.divergence:.1g} nats of the target; no steps were needed"
+            said = f"the warm start is, where it has draws, within {warm.met.divergence:.1g} nats of the target"
+            said += "; no steps were needed"
             history, status = History.untrained(elbo, error, warm.numbers), Status("met", said, "")
             jit_compile = warm.jit_compile
         beyond, share = faults.lost(trained_target, _drawn(parts, parameters, warm.target, seed))
-        if share > faults.MOST_LOST:
+        if share > faults.MOST_LOST and status.reason not in ("interrupted", "callback"):
             status = Status("non_finite", f"{status.message}, with draws too large for numbers: {beyond}", PROPER)
     return Posterior(
         parts,

@@ -16,10 +16,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from neural_vb import supports
 from neural_vb._mends import mend_pad
-from neural_vb._text import a_kind, closest, first_line, suggestion
+from neural_vb._text import a_kind, closest, first_line, suggestion, with_article
 from neural_vb._types import Array, Seed, Tensor
-from neural_vb.errors import DataError, DtypeError, LatentError, TargetShapeError
+from neural_vb.errors import ConfigurationError, DataError, DtypeError, LatentError, TargetShapeError
 
 mend_pad()
 
@@ -69,13 +70,14 @@ class PinnedJoint:
         """The structure that TFP uses -> latent parts in order."""
         return _unpack(structure, self.latent_names)
 
-    def bijector(self) -> Any:
-        """TFP's event-space bijector of all latent parts together, each conditioned on its ancestors."""
+    def support(self) -> tuple[Any, float]:
+        """Event-space bijector of all latent parts together, each given its ancestors, and its ``log_area``."""
         found = distributions(self.joint)
-        defaults = [found[name].experimental_default_event_space_bijector() for name in self.latent_names]
-        if all(default is not None for default in defaults):
-            return self.pinned.experimental_default_event_space_bijector()
-        return _joint_bijector(self.pinned, self.auto_batched)
+        parts = [found[name] for name in self.latent_names]
+        log_area = sum(map(supports.log_area_of, parts, self.latent_shapes))
+        if any(map(supports.is_mended, parts)):
+            return _joint_bijector(self.pinned, self.auto_batched), log_area
+        return self.pinned.experimental_default_event_space_bijector(), log_area
 
     def log_prob(self, latents: Mapping[str, Tensor]) -> Tensor:
         """log p(data, latents) in nats, latents [n, *event] -> [n]."""
@@ -145,8 +147,15 @@ def sample_observables(joint: Any, latents: Mapping[str, Tensor], seed: Seed) ->
     """Replicated values of every other part: latents [S, *event] -> name -> [S, *event].
 
     Raises:
+        ConfigurationError: ``joint`` is no joint distribution.
         LatentError: the joint has no such latent part, or one of another shape.
     """
+    if not isinstance(joint, tfd.JointDistribution):
+        raise ConfigurationError(
+            expected="joint as a TFP joint distribution with the same latent parts",
+            got=a_kind(joint),
+            fix="build the changed model as the fitted one was, and pass that",
+        )
     names, shapes = part_names(joint), unpack(joint, joint.event_shape)
     others = [name for name in names if name not in latents]
     for name, value in latents.items():
@@ -312,42 +321,23 @@ def _check_batch(joint: Any, names: tuple[str, ...]) -> None:
 
 def _check_latent(name: str, distribution: Any) -> None:
     kind = type(distribution).__name__
-    while isinstance(distribution, tfd.Independent | tfd.Sample):
-        distribution = distribution.distribution
+    distribution = supports.bare(distribution)
     if isinstance(distribution, tfd.Deterministic | tfd.VectorDeterministic):
         raise LatentError(
             expected=f"a latent part {name!r} with a density",
-            got=f"a {kind} distribution, which has none",
+            got=f"{with_article(kind)} distribution, which has none",
             fix="compute it inside the model without yielding it, and report it through `derived`",
         )
-    if not tf.as_dtype(distribution.dtype).is_floating or _support(distribution) is None:
+    if not tf.as_dtype(distribution.dtype).is_floating or supports.bijector_of(distribution) is None:
         raise LatentError(
             expected=f"a continuous latent part {name!r}",
-            got=f"a {kind} distribution, which is discrete or has no known map to the real line",
+            got=f"{with_article(kind)} distribution, which is discrete or has no known map to the real line",
             fix=f"marginalise {name!r} out (for a discrete choice: tfd.MixtureSameFamily), or pass data for it",
         )
 
 
-def _support(distribution: Any) -> Any:
-    """A distribution's default bijector; that of its components where TFP has none for a mixture."""
-    default = distribution.experimental_default_event_space_bijector()
-    if default is not None:
-        return default
-    if isinstance(distribution, tfd.Independent | tfd.Sample):
-        return _support(distribution.distribution)
-    if isinstance(distribution, tfd.MixtureSameFamily):
-        found = [_support(distribution.components_distribution)]
-    elif isinstance(distribution, tfd.Mixture):
-        found = [_support(component) for component in distribution.components]
-    else:
-        return None
-    # Components must share one support, by a map without parameters of its own.
-    kinds = {type(bijector) for bijector in found}
-    return found[0] if kinds in [{kind} for kind in (tfb.Identity, tfb.Softplus, tfb.Exp)] else None
-
-
 def _joint_bijector(pinned: Any, auto_batched: bool) -> Any:
-    """TFP's own joint bijector with our supports; its public method stops at a mixture, which has no default."""
+    """TFP's own joint bijector with our supports; its public method takes the defaults alone."""
     from tensorflow_probability.python.distributions import joint_distribution as plain
     from tensorflow_probability.python.experimental.distributions import joint_distribution_pinned as with_pins
 
@@ -357,12 +347,14 @@ def _joint_bijector(pinned: Any, auto_batched: bool) -> Any:
         kind = with_pins._DefaultJointBijectorAutoBatchedWithPins
     else:
         kind = plain._DefaultJointBijectorAutoBatched
-    return kind(pinned, bijector_fn=_support)
+    return kind(pinned, bijector_fn=supports.bijector_of)
 
 
-def distributions(joint: Any) -> dict[str, Any]:
-    """One distribution for each part, at one draw from the joint."""
-    return unpack(joint, joint.sample_distributions(seed=(0, 0))[0])
+def distributions(joint: Any, seed: int = 0, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One distribution for each part, at one draw from the joint, with the known parts as they are."""
+    values = {name: None if known is None else known.get(name) for name in part_names(joint)}
+    value = pack(joint.dtype, {name: each if each is None else tf.constant(each) for name, each in values.items()})
+    return unpack(joint, joint.sample_distributions(value=value if known else None, seed=(0, seed))[0])
 
 
 def _tensors(values: Mapping[str, Array]) -> dict[str, Tensor]:

@@ -172,7 +172,10 @@ def elsewhere(evaluate: Probe, points: Array, optimum: Laplace) -> list[Laplace]
     top = whitened(np.zeros([1, len(optimum.mean)]))[0][0]
     high = log_prob > top - DEEP * max(1.0, len(optimum.mean) / 10.0)
     order = np.argsort(-log_prob, kind="stable")
-    chosen = order[(high & (distance > FAR) & (distance < reach))[order]][:MOST]
+    chosen: list[int] = []
+    for end in order[(high & (distance > FAR) & (distance < reach))[order]]:
+        if len(chosen) < MOST and all(np.abs(ends[end] - ends[other]).max() > 1.0 for other in chosen):
+            chosen.append(end)
     found = find_optima(evaluate, optimum.mean + ends[chosen] @ optimum.scale_tril.T) if len(chosen) else []
     return [
         other
@@ -206,16 +209,17 @@ def climb(density: Evaluate, v: Array, num: int, *, longest: float = np.inf) -> 
     """
     value, gradient = density(v)
     step = np.full(len(v), 0.1)
-    for _ in range(num):
-        length = np.linalg.norm(gradient, axis=1) + 1e-30
-        move = np.minimum(step, longest / length)[:, np.newaxis] * gradient
-        above, slope = density(v + move)
-        curvature = (move * (gradient - slope)).sum(1)
-        longer = np.where(curvature > 0.0, (move**2).sum(1) / np.maximum(curvature, 1e-30), 4.0 * step)
-        better = above >= value
-        step = np.where(better, np.minimum(longer, 1e6), 0.25 * np.minimum(step, longest / length))
-        v, gradient = (np.where(better[:, np.newaxis], *both) for both in ((v + move, v), (slope, gradient)))
-        value = np.where(better, above, value)
+    with np.errstate(all="ignore"):  # far out a gradient may be too large for squares
+        for _ in range(num):
+            length = np.linalg.norm(gradient, axis=1) + 1e-30
+            move = np.minimum(step, longest / length)[:, np.newaxis] * gradient
+            above, slope = density(v + move)
+            curvature = (move * (gradient - slope)).sum(1)
+            longer = np.where(curvature > 0.0, (move**2).sum(1) / np.maximum(curvature, 1e-30), 4.0 * step)
+            better = above >= value
+            step = np.where(better, np.minimum(longer, 1e6), 0.25 * np.minimum(step, longest / length))
+            v, gradient = (np.where(better[:, np.newaxis], *both) for both in ((v + move, v), (slope, gradient)))
+            value = np.where(better, above, value)
     return v
 
 

@@ -165,13 +165,15 @@ class JointTarget:
 
     def __post_init__(self) -> None:
         model = joints.pin(self.joint, self.data)
+        bijector, log_area = model.support()
         event_map = bijectors.map_for_joint(
-            model.bijector(),
+            bijector,
             names=model.latent_names,
             shapes=model.latent_shapes,
             dtypes=model.latent_dtypes,
             pack=model.pack,
             unpack=model.unpack,
+            log_area=log_area,
         )
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "event_map", event_map)
@@ -273,6 +275,7 @@ class JointTarget:
             Dict of name -> [S, *event] for every part of the joint that is not latent.
 
         Raises:
+            ConfigurationError: ``joint`` is no joint distribution.
             LatentError: a latent part has no counterpart of the same shape in the changed joint.
         """
         return joints.sample_observables(self.joint if joint is None else joint, self._latents(draws), seed)

@@ -65,6 +65,13 @@ class Verdict:
         """The states in one line, such as a figure has room for."""
         return ", ".join(f"{part} {one.state}" for part, one in self.findings().items())
 
+    @property
+    def summary(self) -> str:
+        """The parts of each state, the gravest first: ``fail: local_fit; no_problem_found: optimisation``."""
+        states = {part: one.state for part, one in self.findings().items()}
+        found = {state: [part for part in PARTS if states[part] == state] for state in reversed(STATES)}
+        return "; ".join(f"{state}: {', '.join(parts)}" for state, parts in found.items() if parts)
+
     def attributes(self) -> dict[str, Any]:
         """Flat names and values, for files that know no nesting."""
         flat: dict[str, Any] = {"verdict_seed": self.seed}
@@ -77,7 +84,7 @@ class Verdict:
         return flat
 
     def __str__(self) -> str:
-        lines = ["Verdict (what was looked for, and found; no part says that the fit is right)"]
+        lines = ["Verdict (what was looked for, and found; no part says that the fit is right)", f"  {self.summary}"]
         indent = " " * 34
         for part, one in self.findings().items():
             shown = ", ".join(f"{name} {_number(value)}" for name, value in one.evidence.items())

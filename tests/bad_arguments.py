@@ -242,7 +242,7 @@ KINDS: Kinds = {
         "a part too long": row(
             StartError,
             scaled,
-            "InvalidArgumentError",
+            "got {'mu': [2], 'tau': []}",
             "the same for every part",
             start={"mu": [0.0, 1.0], "tau": 1.0},
             **POSITIVE,
@@ -250,7 +250,7 @@ KINDS: Kinds = {
         "draws of two lengths": row(
             StartError,
             scaled,
-            "InvalidArgumentError",
+            "got {'mu': [9], 'tau': [8]}",
             "the same for every part",
             start={"mu": np.zeros(9), "tau": np.ones(8)},
             **POSITIVE,

@@ -108,6 +108,14 @@ WIDE = tf.constant(1.0, tf.float64)
 COUNTS = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Poisson(rate * tf.ones(3)))
 COINS = joint(p=tfd.Beta(2.0, 2.0), y=lambda p: tfd.Bernoulli(probs=p * tf.ones(3)))
 TIMES = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Gamma(2.0, rate * tf.ones(3)))
+DECAYS = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Exponential(rate * tf.ones(3)))
+LIVES = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Weibull(1.5, rate * tf.ones(3)))
+LOGARITHMS = joint(mu=MU, y=lambda mu: tfd.LogNormal(mu, tf.ones(3)))
+CHANCES = joint(a=tfd.Gamma(2.0, 1.0), y=lambda a: tfd.Beta(a, 2.0 * tf.ones(3)))
+MOVING = joint(
+    rate=tfd.Gamma(2.0, 1.0),
+    y=lambda rate: tfd.TransformedDistribution(tfd.Gamma(2.0, rate * tf.ones(3)), tfp.bijectors.Shift(-rate)),
+)
 SHARES = joint(mu=MU, y=lambda mu: tfd.Dirichlet(tf.exp(mu) * tf.ones(3)))
 SUM = joint(a=MU, s=lambda a: tfd.Deterministic(2.0 * a), y=lambda s: tfd.Normal(s, tf.ones(3)))
 NESTED = tfd.JointDistributionNamed({"inner": tfd.JointDistributionNamed({"a": MU}), "y": tfd.Sample(MU, 3)})
@@ -155,10 +163,34 @@ KINDS: Kinds = {
             DataError, COINS, "from 0 to 1; got 2", "that can take these values", data={"y": [0, 1, 2]}
         ),
         "negative times": on(
-            TargetValueError, TIMES, "NaN at 64 of 64", "look whether the data", data={"y": [-1.0, 2.0, 3.0]}
+            DataError, TIMES, "'y' between 0 and inf, the support of its Gamma", "correct", data={"y": [-1.0, 2.0, 3.0]}
+        ),
+        "negative times without memory": on(
+            DataError, DECAYS, "of its Exponential distribution; got -1 and 1 more", "correct", data={"y": [-1, -2, 3]}
+        ),
+        "negative lives": on(DataError, LIVES, "its Weibull distribution; got -2", "correct", data={"y": [1, -2, 3]}),
+        "a time of zero": on(
+            DataError, LOGARITHMS, "of its LogNormal distribution; got 0", "give 'y'", data={"y": [1, 0, 3]}
+        ),
+        "percents for shares": on(
+            DataError,
+            CHANCES,
+            "'y' between 0 and 1, the support of its Beta distribution; got 20",
+            "correct",
+            data={"y": [20, 0.3, 0.4]},
+        ),
+        "beyond a support that moves": on(
+            TargetValueError, MOVING, "NaN at 64 of 64", "look whether the data", data={"y": [-1e4, 2.0, 3.0]}
+        ),
+        "shares that are negative": on(
+            DataError,
+            SHARES,
+            "parts that are not negative and add up to 1; got -0.2",
+            "correct",
+            data={"y": [0.5, 0.7, -0.2]},
         ),
         "shares that do not add up": on(
-            TargetValueError, SHARES, "NaN at 63 of 64", "constrain", data={"y": [0.5, 0.2, -0.1]}
+            DataError, SHARES, "add up to 1; got 0.5 and 2 more like it", "correct", data={"y": [0.5, 0.2, 0.1]}
         ),
     },
     "discrete latents": {name: discrete(make) for name, make in DISCRETE.items()},

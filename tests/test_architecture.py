@@ -20,6 +20,8 @@ FLOORS = {
     "_text": 0,
     "_types": 0,
     "_version": 0,
+    "part_bijectors": 0,
+    "supports": 0,
     "errors": 0,
     "verdicts": 0,
     "_demo_targets": 1,

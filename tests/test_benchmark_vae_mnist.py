@@ -56,6 +56,7 @@ def test_every_model_has_a_label() -> None:
     assert set(vae_mnist.models()) == set(vae_mnist.LABELS)
 
 
+@pytest.mark.slow
 def test_a_fit_of_a_small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae_mnist, "HIDDEN", (8, 8))
     rng = np.random.default_rng(0)

@@ -58,9 +58,11 @@ def test_a_posterior_that_was_met_does_all_that_others_do(met: nvb.Posterior, tm
     assert more.history.step[-1] > 0
 
 
-def test_a_config_or_parts_ask_for_training() -> None:
-    for asked in ({"config": TINY}, {"critic": nvb.critics.MLPCritic(), "callbacks": [lambda step, metrics: True]}):
-        assert nvb.fit(correlated, event_shape=[2], progress=False, **asked).history.step[-1] > 0
+@pytest.mark.parametrize("asked", [pytest.param("parts", marks=pytest.mark.slow), "config"])
+def test_a_config_or_parts_ask_for_training(asked: str) -> None:
+    parts = {"critic": nvb.critics.MLPCritic(), "callbacks": [lambda step, metrics: True]}
+    options: dict[str, Any] = parts if asked == "parts" else {"config": TINY}
+    assert nvb.fit(correlated, event_shape=[2], progress=False, **options).history.step[-1] > 0
 
 
 def record(*elbo: float, error: float = 0.01) -> History:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import neural_vb as nvb
@@ -90,6 +91,23 @@ def test_a_neck_that_draws_miss_is_reached() -> None:
         assert found.nested_r_hat.max() < 1.04 and found.num_transitions <= 16
 
 
+def test_many_transitions_can_be_interrupted(gaussian_chains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No compiled call makes more than 64 of them; ends and acceptance are those of all together."""
+    asked, run = [], Chains.run
+
+    def counted(self: Chains, u: np.ndarray, kernel: Any, *, num_transitions: int, seed: Any) -> Any:
+        asked.append(num_transitions)
+        return run(self, u, kernel, num_transitions=num_transitions, seed=seed)
+
+    monkeypatch.setattr(Chains, "run", counted)
+    u, tuning = (1.5 * np.random.default_rng(s).standard_normal((4_096, 2)) + 1.0 for s in (1, 2))
+    found = refine(gaussian_chains, u, tuning, num_transitions=150, seed=0)
+    assert max(asked) == 64 and asked[-3:] == [64, 64, 22] and found.num_transitions == 150
+    np.testing.assert_allclose(found.u.mean(0), 0.0, atol=4.0 / 64.0)
+    np.testing.assert_allclose(found.u.std(0), 1.0, atol=4.0 / np.sqrt(2 * 4_096))
+    assert 0.5 < found.acceptance < 1.0
+
+
 def test_one_draw_has_a_drift_too(gaussian_chains: Any) -> None:
     """In the sds of the chains of nested R-hat, which begin elsewhere: one draw has no sd."""
     u = np.array([[3.0, 3.0]])
@@ -129,3 +147,4 @@ def test_chains_that_remember_say_so(named_posterior: nvb.Posterior) -> None:
     refined = named_posterior.refine(8, seed=3, num_draws=64)
     assert "still know" not in str(refined)
     assert "still know where they began" in str(dataclasses.replace(refined, nested_r_hat=1.9))
+    assert "was off" not in str(refined) and "was off by so much" in str(dataclasses.replace(refined, drift=1.9))

@@ -56,10 +56,10 @@ def few_particles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_call_gives_the_same_bits_alone_and_among_threads(few_particles: None) -> None:
-    alone = [bits(fit(seed)) for seed in (0, 1, 0)]
-    assert alone[0] == alone[2] != alone[1]
+    alone = [bits(fit(seed)) for seed in (0, 1)]
+    assert alone[0] != alone[1]
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(lambda seed: bits(fit(seed)), (0, 1, 0))) == alone
+        assert list(pool.map(lambda seed: bits(fit(seed)), (0, 1, 0))) == [*alone, alone[0]]
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def fit_joint(seed: int) -> None:
     nvb.fit(joint, {"y": [0.1, 0.4, -0.2]}, critic=MLPCritic(SMALL), config=PLAIN, seed=seed, progress=False).sample(10)
 
 
-@pytest.mark.parametrize("work", [fit_and_draw, fit_joint])
+@pytest.mark.parametrize("work", [pytest.param(fit_and_draw, marks=pytest.mark.slow), fit_joint])
 def test_nothing_is_left_of_a_fit(few_particles: None, work: Callable[[int], None]) -> None:
     flat(work, 1, 2)
 

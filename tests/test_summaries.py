@@ -71,7 +71,10 @@ def test_one_draw_and_values_that_are_not_finite() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ConfigurationError, match=r"between 0 and 1; got 3, 0.5"):
+    with pytest.raises(ConfigurationError, match=r"between 0 and 1, in a sequence; got \(3, 0.5\)"):
         summary(np.zeros(3), quantiles=(3, 0.5))
+    for wrong in (0.5, "half", ["half"], None):
+        with pytest.raises(ConfigurationError, match=r"got .*Fix: pass fractions, such as quantiles=\(0.05, 0.5"):
+            summary(np.zeros(3), quantiles=wrong)
     with pytest.raises(DataError, match="at least one draw"):
         summary({})

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 from bad_joints import DISCRETE
 
+from neural_vb.supports import Sphere
 from neural_vb.targets import JointTarget
 
 tfd = tfp.distributions
@@ -38,6 +40,10 @@ def increasing(x: np.ndarray) -> Any:
 
 def unit(x: np.ndarray) -> Any:
     return np.abs((x**2).sum(-1) - 1.0) < 1e-3
+
+
+def triangular(x: np.ndarray) -> Any:
+    return (x == np.tril(x)) & (np.diagonal(x, axis1=-2, axis2=-1) >= 0.0).all(-1)[:, None, None]
 
 
 def symmetric(x: np.ndarray) -> Any:
@@ -77,6 +83,7 @@ SUPPORTS: dict[str, tuple[Callable[[], Any], Check]] = {
     "JohnsonSU": (lambda: tfd.JohnsonSU(0.0, 1.0, 0.0, 1.0), real),
     "Kumaraswamy": (lambda: tfd.Kumaraswamy(2.0, 3.0), between(0.0, 1.0)),
     "LKJ": (lambda: tfd.LKJ(3, 2.0), symmetric),
+    "LKJ, its factor": (lambda: tfd.LKJ(3, 2.0, input_output_cholesky=True), correlation_factor),
     "LambertWNormal": (lambda: tfd.LambertWNormal(0.0, 1.0, tailweight=0.1), real),
     "Laplace": (lambda: tfd.Laplace(0.0, 1.0), real),
     "LogLogistic": (lambda: tfd.LogLogistic(0.0, 1.0), positive),
@@ -118,6 +125,7 @@ SUPPORTS: dict[str, tuple[Callable[[], Any], Check]] = {
     "VonMisesFisher": (lambda: tfd.VonMisesFisher(tf.constant([1.0, 0.0, 0.0]), 2.0), unit),
     "Weibull": (lambda: tfd.Weibull(2.0, 1.0), positive),
     "WishartTriL": (lambda: tfd.WishartTriL(4.0, tf.eye(2)), symmetric),
+    "WishartTriL, its factor": (lambda: tfd.WishartTriL(4.0, tf.eye(2), input_output_cholesky=True), triangular),
     "Zipf's exponent": (lambda: tfd.Uniform(1.0, 5.0), between(1.0, 5.0)),
 }
 
@@ -145,6 +153,64 @@ def test_no_draw_leaves_the_support_wherever_the_network_sends_it(name: str) -> 
     assert core.mean() > 0.3
     assert finite[core].all() and not np.isnan(log_prob[core]).any() and (log_prob[core] < np.inf).all()
     assert np.isfinite(log_prob[core]).mean() > 0.99
+
+
+def log_density(name: str, z: np.ndarray) -> np.ndarray:
+    target = JointTarget(tfd.JointDistributionNamed({"x": SUPPORTS[name][0]()}))
+    return target.log_prob(z[:, None].astype(np.float32))[:, 0].numpy().astype(np.float64)
+
+
+@pytest.mark.parametrize("name", SUPPORTS)
+def test_the_density_of_unconstrained_vectors_integrates_to_one(name: str) -> None:
+    """Evidence is right, and the map reaches all of the support; by quadrature in one dimension, else by sampling."""
+    distribution = SUPPORTS[name][0]()
+    target = JointTarget(tfd.JointDistributionNamed({"x": distribution}))
+    if target.event_size == 1:
+        t = np.linspace(-12.0, 12.0, 20_001)
+        density = np.exp(log_density(name, np.sinh(t)[:, None])) * np.cosh(t)
+        total, error = np.trapezoid(np.where(np.isfinite(density), density, 0.0), t), 0.002
+    else:
+        z = target.unconstrain({"x": distribution.sample(4_000, seed=(0, 1))}).numpy().astype(np.float64)
+        z = z[np.isfinite(z).all(1)]
+        proposal = scipy.stats.multivariate_t(z.mean(0), 1.5 * np.atleast_2d(np.cov(z.T)), df=4.0, seed=0)
+        points = np.asarray(proposal.rvs(100_000)).reshape(-1, target.event_size)
+        weights = np.exp(log_density(name, points) - proposal.logpdf(points))
+        weights = np.where(np.isfinite(weights), weights, 0.0)  # of parts that single precision rounds to zero
+        total, error = weights.mean(), weights.std() / len(weights) ** 0.5
+    assert error < 0.02
+    assert abs(total - 1.0) < 5.0 * error
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_a_sphere_is_covered_and_its_log_det_is_that_of_its_area(parts: int) -> None:
+    bijector, free = Sphere(), parts - 1
+    v = np.random.default_rng(0).standard_normal((2_000, free))
+    x = bijector.forward(v).numpy()
+    np.testing.assert_allclose((x**2).sum(-1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(bijector.inverse(x), v, rtol=1e-6, atol=1e-9)
+    assert len({tuple(signs) for signs in np.sign(x)}) == 2**parts
+    for row in v[:5]:
+        step = 1e-6 * np.eye(free)
+        jacobian = np.stack([(bijector.forward(row + d) - bijector.forward(row - d)) / 2e-6 for d in step], -1)
+        expected = 0.5 * np.linalg.slogdet(jacobian.T @ jacobian)[1]
+        np.testing.assert_allclose(bijector.forward_log_det_jacobian(row, 1), expected, rtol=1e-6, atol=1e-7)
+    assert np.isfinite(bijector.forward_log_det_jacobian(np.zeros(free), 1))
+
+
+def test_directions_have_their_own_mean_wherever_they_point() -> None:
+    """E x = mean_direction (coth kappa - 1 / kappa) in three dimensions; weights of z from a wide normal density."""
+    direction, kappa = np.array([-0.6, 0.0, -0.8], np.float32), 3.0
+    plain = tfd.JointDistributionNamed({"x": tfd.VonMisesFisher(direction, kappa)})
+    rows = tfd.JointDistributionNamed({"x": tfd.Independent(tfd.VonMisesFisher([direction, -direction], kappa), 1)})
+    for joint, signs in ((plain, [1.0]), (rows, [1.0, -1.0])):
+        target = JointTarget(joint)
+        assert target.event_size == 2 * len(signs)
+        z = 2.0 * np.random.default_rng(0).standard_normal((100_000, target.event_size))
+        weights = np.exp(target.log_prob(z[:, None].astype(np.float32))[:, 0] + (z**2).sum(1) / 8.0)
+        x = target.constrain(z)["x"].numpy().reshape(-1, len(signs), 3)
+        mean = np.average(x, axis=0, weights=weights)
+        expected = np.outer(signs, direction) * (1.0 / np.tanh(kappa) - 1.0 / kappa)
+        np.testing.assert_allclose(mean, expected, atol=0.03)
 
 
 ELSEWHERE = {  # wrappers, processes over an index set, other names of what is above, and what has no plain density

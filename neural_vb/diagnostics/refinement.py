@@ -15,9 +15,11 @@ from neural_vb.diagnostics.chains import WIDTH, Chains, Kernel, kernel
 FIRST, MOST = 4, 64  # transitions at the first look, and at the last, where the number is left open
 MARGIN = 4  # nested R-hat does not see a tenth of an error that is left
 MOST_LOOKS = 4  # at coordinates, after as many transitions as at the first look each
+LONGEST = 64  # transitions of one call, which cannot be interrupted
 RESTS = 0.2  # log sd; a change of coordinates that is worth no further look
 RETUNING = 16  # transitions after which a bend is found anew
 FORGOTTEN = 1.03  # nested R-hat; the largest of fifty is about 1.023 by chance
+DRIFTED = 0.3  # sd, of a mean
 REMEMBERED = 1.1  # nested R-hat of chains that are far from having forgotten
 NUM_SUPERCHAINS = 64
 PER_DIMENSION = 10  # draws that a covariance wants
@@ -87,7 +89,7 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
     groups, done, straight = begin, 0, True
     total, enough = num_transitions or MOST, num_transitions is not None
     while done < total:
-        num = min(max(done, FIRST) if straight or not enough else total, total - done)
+        num = min(max(done, FIRST) if straight or not enough else total, total - done, LONGEST)
         ends = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done])
         groups, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         spread = to_z(groups)
@@ -99,9 +101,14 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
         straight = False
         if bent is not None:
             tuned, groups, done = bent, begin, 0
-    found = chains.run(u, tuned, num_transitions=total, seed=[seed, 11])
-    drift = (to_z(found.u).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
-    return Refined(found.u, total, found.acceptance, drift, r_hat)
+    ends, rates, left = u, [], total
+    while left:
+        num = min(left, LONGEST)
+        found = chains.run(ends, tuned, num_transitions=num, seed=[seed, 11, left] if left < total else [seed, 11])
+        ends, left, tuned = found.u, left - num, tuned._replace(step_size=found.step_size)
+        rates.append(num * found.acceptance)
+    drift = (to_z(ends).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
+    return Refined(ends, total, sum(rates) / total, drift, r_hat)
 
 
 def _settled(chains: Chains, tuning: Array, seed: list[int]) -> tuple[Array, Kernel]:
@@ -194,6 +201,8 @@ class RefinedDraws:
             f"Draws after {self.num_transitions} transitions: acceptance {self.acceptance:.2g}, largest drift of a "
             f"mean {self.drift:.2g} sd, nested R-hat at most {self.nested_r_hat:.3f}"
         )
-        if self.nested_r_hat < REMEMBERED:
-            return said
-        return f"{said}. Chains still know where they began: modes that they do not cross between keep their weights"
+        if self.drift > max(DRIFTED, 5.0 * (2.0 / len(self.unconstrained)) ** 0.5):  # not by the noise of few draws
+            said += ". The fit was off by so much, and its evidence and ELBO still are"
+        if self.nested_r_hat > REMEMBERED:
+            said += ". Chains still know where they began: modes that they do not cross between keep their weights"
+        return said

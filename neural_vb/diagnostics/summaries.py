@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_vb._text import suggestion
+from neural_vb._text import shown, suggestion
 from neural_vb.draws import columns
 from neural_vb.errors import ConfigurationError
 
@@ -83,18 +83,21 @@ def summary(draws: Any, *, quantiles: Sequence[float] = (0.03, 0.25, 0.5, 0.75, 
 
     Raises:
         DataError: when there is nothing to summarise, or the variables disagree on S.
-        ConfigurationError: when a probability is outside [0, 1].
+        ConfigurationError: when `quantiles` is no sequence of numbers in [0, 1].
 
     Example:
         >>> import numpy as np
         >>> summary({"mu": np.array([0.0, 1.0, 2.0])}, quantiles=(0.5,))["mu"]
         {'name': 'mu', 'mean': 1.0, 'sd': 1.0, '50%': 1.0}
     """
-    probabilities = tuple(float(probability) for probability in quantiles)
+    try:
+        probabilities = tuple(float(probability) for probability in quantiles)
+    except (TypeError, ValueError):
+        probabilities = (math.nan,)
     if not all(0.0 <= probability <= 1.0 for probability in probabilities):
         raise ConfigurationError(
-            expected="quantile probabilities between 0 and 1",
-            got=", ".join(f"{probability:g}" for probability in probabilities),
+            expected="quantile probabilities between 0 and 1, in a sequence",
+            got=shown(quantiles),
             fix="pass fractions, such as quantiles=(0.05, 0.5, 0.95)",
         )
     parts = columns(draws)
