@@ -173,14 +173,12 @@ def _outside(distribution: Any, other: Any, value: Array) -> tuple[Array, str]:
     angle, whose density is periodic.
     """
     none = np.zeros(value.shape, bool), ""
-    bijectors = [None if isinstance(d, tfd.VonMises) else supports.bijector_of(d) for d in (distribution, other)]
-    if None in bijectors or not np.issubdtype(value.dtype, np.floating):
+    bijectors: list[Any] = [supports.bijector_of(each) for each in (distribution, other)]
+    if None in bijectors or isinstance(distribution, tfd.VonMises) or not np.issubdtype(value.dtype, np.floating):
         return none
     free = np.asarray(bijectors[0].inverse(tf.constant(value)))
-    reached = [
-        np.asarray(bijector.forward(tf.fill(free.shape, tf.cast(0.3, distribution.dtype)))) for bijector in bijectors
-    ]
-    if not np.array_equal(*reached):
+    inside = tf.fill(free.shape, tf.cast(0.3, distribution.dtype))
+    if not np.array_equal(bijectors[0].forward(inside), bijectors[1].forward(inside)):
         return none
     if isinstance(bijectors[0], tfb.SoftmaxCentered):
         wrong = (value < 0.0) | (np.abs(value.sum(-1, keepdims=True) - 1.0) > SIMPLEX_TOLERANCE)

@@ -101,7 +101,7 @@ def log_area(bijector: Any, shape: Sequence[int]) -> float:
     return total
 
 
-class CovarianceOuterProduct(tfb.CholeskyOuterProduct):
+class CovarianceOuterProduct(tfp.bijectors.CholeskyOuterProduct):
     """L -> L L', with a diagonal so little larger that the matrix has a Cholesky factor after rounding, too."""
 
     def _forward(self, factor: Any) -> Any:
@@ -110,7 +110,7 @@ class CovarianceOuterProduct(tfb.CholeskyOuterProduct):
         return tf.linalg.set_diag(matrix, (1.0 + rounding) * tf.linalg.diag_part(matrix))
 
 
-class CorrelationOuterProduct(tfb.CholeskyOuterProduct):
+class CorrelationOuterProduct(tfp.bijectors.CholeskyOuterProduct):
     """L -> L L', the correlation matrix of its Cholesky factor, whose rows have length one.
 
     From the entries of L below its diagonal to those of the matrix, log |d (L L') / d L| = sum_j (K - j) log L_jj, for
@@ -128,7 +128,7 @@ class CorrelationOuterProduct(tfb.CholeskyOuterProduct):
         return -self._forward_log_det_jacobian(self._inverse(matrix))
 
 
-class MeasuredAfter(tfb.Bijector):
+class MeasuredAfter(tfp.bijectors.Bijector):
     """Leaves a value as it is, and has the log-Jacobian of a bijector whose output its density is with respect to."""
 
     def __init__(self, bijector: Any, name: str = "measured_after") -> None:
@@ -150,7 +150,7 @@ class MeasuredAfter(tfb.Bijector):
         return self._bijector.forward_log_det_jacobian(value, self.forward_min_event_ndims)
 
 
-class Sphere(tfb.Bijector):
+class Sphere(tfp.bijectors.Bijector):
     """R^(K-1) onto the unit sphere in R^K without its lowest point -e_K, at angle phi(r) from e_K.
 
     A stereographic map after v -> v sinh(r) / r with r = |v|, so that tails are exponential and not powers:

@@ -101,14 +101,14 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
         straight = False
         if bent is not None:
             tuned, groups, done = bent, begin, 0
-    ends, rates, left = u, [], total
+    moved, left, accepted = u, total, 0.0
     while left:
         num = min(left, LONGEST)
-        found = chains.run(ends, tuned, num_transitions=num, seed=[seed, 11, left] if left < total else [seed, 11])
-        ends, left, tuned = found.u, left - num, tuned._replace(step_size=found.step_size)
-        rates.append(num * found.acceptance)
-    drift = (to_z(ends).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
-    return Refined(ends, total, sum(rates) / total, drift, r_hat)
+        found = chains.run(moved, tuned, num_transitions=num, seed=[seed, 11, left] if left < total else [seed, 11])
+        moved, left, tuned = found.u, left - num, tuned._replace(step_size=found.step_size)
+        accepted += num * found.acceptance
+    drift = (to_z(moved).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
+    return Refined(moved, total, accepted / total, drift, r_hat)
 
 
 def _settled(chains: Chains, tuning: Array, seed: list[int]) -> tuple[Array, Kernel]:
