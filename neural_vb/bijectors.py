@@ -142,7 +142,14 @@ class EventMap:
             raise EventShapeError(
                 expected=f"a dict with the parts {list(self.names)}", got=came, fix="pass every part under its name"
             )
-        parts = tuple(tf.cast(value, dtype) for value, dtype in zip(values, self.dtypes, strict=True))
+        try:
+            parts = tuple(tf.cast(value, dtype) for value, dtype in zip(values, self.dtypes, strict=True))
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise EventShapeError(
+                expected="draws as arrays of real numbers",
+                got=first_line(error),
+                fix="pass arrays [S, ...] with full rows",
+            ) from error
         for i, (part, shape) in enumerate(zip(parts, self.shapes, strict=True)):
             if part.shape.rank < len(shape) or not part.shape[part.shape.rank - len(shape) :].is_compatible_with(shape):
                 name = "the event" if self.names is None else f"part {self.names[i]!r}"

@@ -14,6 +14,7 @@ import tensorflow as tf
 from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
 from neural_vb.avb import Parts, contrast_density, log_density_estimate
 from neural_vb.compilation import Compiled
+from neural_vb.errors import EventShapeError
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.whitening import WhitenedTarget
 
@@ -29,6 +30,18 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.standard_error:.3f}"
+
+
+def _rows(z: Tensor) -> Array:
+    """[n, D] as an array; ``EventShapeError`` for a single point."""
+    z = np.asarray(z)
+    if z.ndim < 2:
+        raise EventShapeError(
+            expected="draws on the first axis of every part",
+            got="a single point",
+            fix="add the axis: draws[np.newaxis]",
+        )
+    return z
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +68,7 @@ class Evaluation:
 
     def log_q(self, z: Tensor) -> Array:
         """Estimate of log q in unconstrained space, log r + T, [n, D] -> [n] in nats."""
-        u, log_det = self.target.whitening.inverse(np.asarray(z))
+        u, log_det = self.target.whitening.inverse(_rows(z))
         # Too far out for a map, or for single precision, nothing is drawn.
         inside = np.isfinite(log_det) & (np.abs(u) < np.finfo(np.float32).max).all(-1)
         u = np.where(inside[..., np.newaxis], u, 0.0)
@@ -63,9 +76,9 @@ class Evaluation:
         return np.where(inside, log_q - np.where(inside, log_det, 0.0), -np.inf)
 
     def log_p(self, z: Tensor) -> Array:
-        """The target's log density, [n, D] -> [n] in nats; -inf where z is not finite, as it is off the support."""
-        z = np.asarray(z)
-        pieces = []
+        """The target's log density, [n, D] -> [n] in nats; -inf where z is not finite, as it is off most supports."""
+        z = _rows(z)
+        pieces: list[Array] = [np.zeros(0, np.float32)]
         for start in range(0, len(z), SLICE):
             piece = z[start : start + SLICE]
             padded = np.concatenate([piece, np.repeat(piece[:1], SLICE - len(piece), axis=0)])

@@ -211,7 +211,8 @@ def climb(density: Evaluate, v: Array, num: int, *, longest: float = np.inf) -> 
     step = np.full(len(v), 0.1)
     with np.errstate(all="ignore"):  # far out a gradient may be too large for squares
         for _ in range(num):
-            length = np.linalg.norm(gradient, axis=1) + 1e-30
+            largest = np.abs(gradient).max(1, keepdims=True) + 1e-30
+            length = largest[:, 0] * np.linalg.norm(gradient / largest, axis=1) + 1e-30
             move = np.minimum(step, longest / length)[:, np.newaxis] * gradient
             above, slope = density(v + move)
             curvature = (move * (gradient - slope)).sum(1)

@@ -115,7 +115,7 @@ class Posterior:
     def log_prob(self, draws: Draws) -> Array:
         """The target's unnormalised log density of draws, in unconstrained space, Jacobian included: [S], nats.
 
-        Off the support, it is -inf.
+        It is -inf where the bijector's inverse is not finite, as it is off most supports.
         """
         return self._evaluation.log_p(self._unconstrain(draws))
 

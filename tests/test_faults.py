@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -204,6 +204,27 @@ def test_mass_beyond_numbers_is_refused_or_told() -> None:
     faults.check_reach(target, z[4:])
     with pytest.raises(nvb.errors.ImproperDensityError, match="float32 can hold; got tau after its bijector is not"):
         faults.check_reach(target, z)
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+class PairTarget:
+    """A target of one's own, whose draws are a named tuple of parts of different shapes."""
+
+    event_size, dtype = 3, tf.float32
+
+    def constrain(self, z: tf.Tensor) -> Pair:
+        return Pair(tf.exp(z[:, 0]), z[:, 1:])
+
+
+def test_draws_of_any_structure_are_counted_part_by_part() -> None:
+    z = np.zeros((200, 3))
+    z[:5, 0] = 1e3
+    assert faults.lost(PairTarget(), z) == ("a after its bijector is not finite at 5 of 200 draws", 0.025)
+    assert faults.lost(PairTarget(), np.full((4, 3), np.nan)) == ("the sampler's output is not finite", 1.0)
 
 
 def test_a_sampler_that_leaves_for_infinity_says_so() -> None:

@@ -88,7 +88,7 @@ def test_distant_ends_that_climb_to_draws_are_of_no_mode(gaussian_chains: Any, m
 def test_a_clean_result_says_how_far_off_chains_began(gaussian_chains: Any) -> None:
     points = np.full((100, 2), 50.0)
     found = mode_probe(gaussian_chains, draws(3), kernel(draws(4)), points, seed=0)
-    assert "within 50 sds" in found.message and abs(found.evidence["farthest tenth of starts, sds"] - 50.0) < 2.0
+    assert "within 50 sds" in found.message and abs(found.evidence["farthest tenth of their starts, sds"] - 50.0) < 2.0
 
 
 def test_climbs_end_at_the_top() -> None:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 from densities import COVARIANCES, constant, evaluator, gaussian, two_modes
 
 from neural_vb._types import Tensor
-from neural_vb.optima import Laplace, _is_smooth, cover, dispersed_points, elsewhere, find_optima, laplace, optimise
+from neural_vb.optima import (
+    Laplace,
+    _is_smooth,
+    climb,
+    cover,
+    dispersed_points,
+    elsewhere,
+    find_optima,
+    laplace,
+    optimise,
+)
 
 
 def test_dispersed_points_have_four_scales_and_the_origin() -> None:
@@ -150,3 +161,26 @@ def test_rounding_is_no_mode(place: float, smooth: bool) -> None:
 def test_a_slope_is_no_mode() -> None:
     slope = Laplace(np.array([3.0, 0.0]), np.eye(2), 0.0)
     assert not _is_smooth(evaluator(lambda z: -0.5 * tf.reduce_sum(z**2, -1), 2), slope)
+
+
+def test_gradients_too_large_for_squares_give_no_warning() -> None:
+    """log p = v - exp(v) far above its top: a log link's points at twenty sds come there."""
+    start = np.array([[380.0], [3.0]])
+    ends = climb(lambda v: ((v - np.exp(v))[:, 0], 1.0 - np.exp(v)), start, 60)
+    assert np.isfinite(ends).all() and abs(ends[1, 0]) < 1e-3
+
+
+def test_ends_of_one_mode_leave_room_for_another() -> None:
+    """The three highest ends are often of one mode."""
+    means = np.array([[0.0, 0.0], [-15.0, 0.0], [15.0, 0.0]])
+
+    def density(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        apart = z[:, np.newaxis] - means
+        logits = -0.5 * (apart**2).sum(-1)
+        weights = scipy.special.softmax(logits, 1)
+        return scipy.special.logsumexp(logits, 1), -(weights[:, :, np.newaxis] * apart).sum(1)
+
+    first = find_optima(density, np.zeros([1, 2]))[0]
+    for seed in range(3):
+        found = elsewhere(density, dispersed_points(2, 64, seed=seed), first)
+        assert sorted(round(float(one.mean[0])) for one in found) == [-15, 15]

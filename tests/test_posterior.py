@@ -154,6 +154,22 @@ def test_log_prob_is_the_unconstrained_log_density(named_posterior: nvb.Posterio
     np.testing.assert_array_equal(named_posterior.log_prob(without), named_posterior.log_prob(draws))
 
 
+def test_draws_that_are_none_are_named(named_posterior: nvb.Posterior, banana_posterior: nvb.Posterior) -> None:
+    wrong: list[tuple[nvb.Posterior, Any, str]] = [
+        (banana_posterior, np.zeros(2), "on the first axis of every part; got a single point"),
+        (named_posterior, {"mu": 0.0, "tau": 1.0}, "got a single point. Fix: add the axis"),
+        (named_posterior, {"mu": np.zeros(3), "tau": np.ones(4)}, "the same draws, on the leading axes"),
+        (banana_posterior, [["a", "b"]], "arrays of real numbers"),
+        (banana_posterior, [[1.0, 2.0], [1.0]], "arrays of real numbers"),
+        (banana_posterior, None, "arrays of real numbers"),
+    ]
+    for posterior, draws, message in wrong:
+        for ask in (posterior.log_prob, posterior.log_prob_estimate):
+            with pytest.raises(nvb.EventShapeError, match=message):
+                ask(draws)
+    assert banana_posterior.log_prob(np.zeros((0, 2))).shape == (0,)
+
+
 def test_there_is_no_density_off_the_support(named_posterior: nvb.Posterior) -> None:
     draws = {"mu": np.float32([1.0, 1.0, np.nan]), "tau": np.float32([1.5, -1.5, 1.5])}
     for density in (named_posterior.log_prob, named_posterior.log_prob_estimate):

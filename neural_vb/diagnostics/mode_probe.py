@@ -161,8 +161,8 @@ def mode_probe(
     missed, arrived = found.missed, float(found.probable.mean())
     evidence = {"chains": len(begin), "arrived": arrived, "ended outside": int(missed.sum())}
     evidence["by chance at most"] = found.expected
-    evidence["farthest tenth of starts, sds"] = reach = float(
-        np.quantile(np.linalg.norm(standard(begin), axis=1) / size**0.5, 0.9)
+    evidence["farthest tenth of their starts, sds"] = reach = float(
+        np.quantile(np.linalg.norm(standard(begin[found.probable]), axis=1) / size**0.5, 0.9) if arrived else 0.0
     )
     seen = {"share of starts a mode attracts": (found.expected + 1) / max(found.probable.sum(), 1)}
     many = missed.sum() > found.expected
@@ -188,5 +188,6 @@ def mode_probe(
     if arrived < ARRIVED:
         text = "too few chains from elsewhere came to where log p is as large as among the draws"
         return Finding(INCONCLUSIVE, text, evidence, seen, "compare fits of several seeds")
-    text = f"chains from elsewhere, nine of ten within {reach:.2g} sds, end among the draws; farther off is not seen"
+    text = f"chains from elsewhere that arrived, nine of ten of them from within {reach:.2g} sds, ended among the draws"
+    text += "; farther off is not seen"
     return Finding(NO_PROBLEM, text, evidence, seen)
