@@ -134,16 +134,18 @@ def check_data(target: Target) -> None:
     that the fit would look fine.
 
     Raises:
-        DataError: counts that are negative, not whole or too large; values outside a support that does not depend on
-            latent parts.
+        DataError: counts that are negative, not whole, too large or add up to another total; values outside a support
+            that does not depend on latent parts.
     """
     if not isinstance(target, JointTarget) or not target.observed_names:
         return
     distributions, others = (joints.distributions(target.joint, seed, target.observed_data) for seed in (0, 1))
     for name, value in target.observed_data.items():
         distribution, other = supports.bare(distributions[name]), supports.bare(others[name])
-        if isinstance(distribution, COUNTS):
-            wrong, wanted = _no_counts(distribution, value)
+        mixed = isinstance(distribution, tfd.MixtureSameFamily)
+        counts = supports.bare(distribution.components_distribution) if mixed else distribution
+        if isinstance(counts, COUNTS):
+            wrong, wanted = _no_counts(counts, value)
         else:
             wrong, wanted = _outside(distribution, other, value)
         if wrong.any():
@@ -163,7 +165,12 @@ def _no_counts(distribution: Any, value: Array) -> tuple[Array, str]:
     elif isinstance(distribution, tfd.Categorical):
         top = int(distribution.logits_parameter().shape[-1]) - 1
     wrong = (value < 0) | (value > top) | (value != np.round(value))
-    return wrong, "in whole numbers from 0" + (f" to {top}" if top < np.inf else "")
+    wanted = "in whole numbers from 0" + (f" to {top}" if top < np.inf else "")
+    if isinstance(distribution, tfd.Multinomial | tfd.OneHotCategorical) and not wrong.any():
+        total = np.asarray(distribution.total_count if isinstance(distribution, tfd.Multinomial) else 1.0)
+        wrong = np.broadcast_to((value.sum(-1) != total)[..., np.newaxis], value.shape)
+        wanted += " that add up to " + (f"{total:g}" if total.ndim == 0 else "total_count")
+    return wrong, wanted
 
 
 def _outside(distribution: Any, other: Any, value: Array) -> tuple[Array, str]:

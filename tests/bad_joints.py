@@ -108,6 +108,14 @@ WIDE = tf.constant(1.0, tf.float64)
 COUNTS = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Poisson(rate * tf.ones(3)))
 COINS = joint(p=tfd.Beta(2.0, 2.0), y=lambda p: tfd.Bernoulli(probs=p * tf.ones(3)))
 TIMES = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Gamma(2.0, rate * tf.ones(3)))
+VOTES = joint(a=MU, y=lambda a: tfd.Multinomial(10.0, logits=a * tf.constant([1.0, 0.0, -1.0])))
+CHOICE = joint(a=MU, y=lambda a: tfd.OneHotCategorical(logits=a * tf.constant([1.0, 0.0, -1.0])))
+MIXED = joint(
+    a=MU,
+    y=lambda a: tfd.Sample(
+        tfd.MixtureSameFamily(tfd.Categorical(probs=[0.5, 0.5]), tfd.Poisson(tf.exp(a) * tf.constant([1.0, 5.0]))), 3
+    ),
+)
 DECAYS = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Exponential(rate * tf.ones(3)))
 LIVES = joint(rate=tfd.Gamma(2.0, 1.0), y=lambda rate: tfd.Weibull(1.5, rate * tf.ones(3)))
 LOGARITHMS = joint(mu=MU, y=lambda mu: tfd.LogNormal(mu, tf.ones(3)))
@@ -158,6 +166,19 @@ KINDS: Kinds = {
         ),
         "fractions of counts": on(
             DataError, COUNTS, "whole numbers from 0; got 0.5", "correct the data", data={"y": [0.5, 2.0, 3.0]}
+        ),
+        "counts of another total": on(
+            DataError,
+            VOTES,
+            "from 0 that add up to 10; got 7 and 2 more",
+            "correct the data",
+            data={"y": [7.0, 1.0, 1.0]},
+        ),
+        "two categories at once": on(
+            DataError, CHOICE, "from 0 that add up to 1; got 1", "correct the data", data={"y": [1, 1, 0]}
+        ),
+        "fractions in a mixture of counts": on(
+            DataError, MIXED, "whole numbers from 0; got 0.5", "correct the data", data={"y": [0.5, 2.0, 3.0]}
         ),
         "coins that show two": on(
             DataError, COINS, "from 0 to 1; got 2", "that can take these values", data={"y": [0, 1, 2]}

@@ -82,10 +82,8 @@ def test_a_batch_becomes_a_tuple_and_agrees_with_single_data_sets(fitted: Amorti
     np.testing.assert_array_equal(pair[1].sample(100, seed=4)["mu"], alone.sample(100, seed=4)["mu"])
 
 
-@pytest.mark.parametrize(
-    "from_draws",
-    [pytest.param(True, marks=pytest.mark.slow, id="from its draws"), pytest.param(False, id="its own parts")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("from_draws", [True, False], ids=["from its draws", "its own parts"])
 def test_a_few_steps_on_one_data_set_refine_it(fitted: AmortizedPosterior, data: dict, from_draws: bool) -> None:
     one = {"y": data["y"][7]}
     posterior = fitted.condition(one)

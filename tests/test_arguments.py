@@ -42,6 +42,7 @@ MAY_BE: dict[str, tuple[Any, list[float]]] = {
     "an end that moves": (lambda mu: tfd.TruncatedNormal(0.0, 1.0, mu, 1e3 * tf.ones(2)), [-9.0, 0.5]),
     "shares": (lambda mu: tfd.Dirichlet(tf.exp(mu) * tf.ones(2)), [0.3, 0.7]),
     "real numbers": (lambda mu: tfd.StudentT(3.0, mu * tf.ones(2), 1.0), [-1e9, 1e-9]),
+    "counts of a total": (lambda mu: tfd.Multinomial(5.0, logits=mu * tf.constant([1.0, -1.0])), [2.0, 3.0]),
     "a vector": (lambda mu: tfd.MultivariateNormalDiag(mu * tf.ones(2)), [-1.0, 2.0]),
     "a mixture of positive parts": (
         lambda mu: tfd.Sample(

@@ -83,6 +83,7 @@ def test_what_training_lost_against_its_start() -> None:
     assert finishing.shortfall(record(np.nan), 3.0) == np.inf
 
 
+@pytest.mark.slow
 def test_a_training_that_explodes_gives_its_start_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     begin, train = fitting.warm_start, fitting.train
 

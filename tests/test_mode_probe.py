@@ -76,13 +76,19 @@ def test_a_far_mode_that_few_chains_come_to_is_found() -> None:
 
 
 def test_distant_ends_that_climb_to_draws_are_of_no_mode(gaussian_chains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def some(*arguments: Any) -> Any:
-        found = outside(*arguments)
-        return found._replace(distant=np.arange(len(found.distant)) < 5)
+    """Five ends far out, said to be as probable as the top; without the climb they would be a mode."""
+    module, run = sys.modules[mode_probe.__module__], Chains.run
 
-    monkeypatch.setattr(sys.modules[mode_probe.__module__], "outside", some)
+    def moved(self: Chains, *arguments: Any, **options: Any) -> Any:
+        ends = run(self, *arguments, **options)
+        ends.u[:5], ends.log_prob[:5] = 20.0, 0.0
+        return ends
+
+    monkeypatch.setattr(Chains, "run", moved)
     found = mode_probe(gaussian_chains, draws(3), kernel(draws(4)), NOWHERE, seed=0)
     assert found.evidence["in modes of their own"] == 0 and found.state == "no_problem_found"
+    monkeypatch.setattr(module, "_top", lambda chains, u, factor: u)
+    assert mode_probe(gaussian_chains, draws(3), kernel(draws(4)), NOWHERE, seed=0).state == "fail"
 
 
 def test_a_clean_result_says_how_far_off_chains_began(gaussian_chains: Any) -> None:
