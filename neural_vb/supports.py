@@ -106,19 +106,19 @@ class CovarianceOuterProduct(tfp.bijectors.CholeskyOuterProduct):
 
     def _forward(self, factor: Any) -> Any:
         matrix = super()._forward(factor)
-        rounding = 4.0 * factor.shape[-1] * np.finfo(matrix.dtype.as_numpy_dtype).eps
-        return tf.linalg.set_diag(matrix, (1.0 + rounding) * tf.linalg.diag_part(matrix))
+        return tf.linalg.set_diag(matrix, (1.0 + _rounding(matrix)) * tf.linalg.diag_part(matrix))
 
 
 class CorrelationOuterProduct(tfp.bijectors.CholeskyOuterProduct):
-    """L -> L L', the correlation matrix of its Cholesky factor, whose rows have length one.
+    """L -> L L', the correlation matrix of its Cholesky factor, whose rows have length one; invertible after rounding.
 
     From the entries of L below its diagonal to those of the matrix, log |d (L L') / d L| = sum_j (K - j) log L_jj, for
     j = 1, ..., K   [nats].
     """
 
     def _forward(self, factor: Any) -> Any:
-        return tf.clip_by_value(super()._forward(factor), -1.0, 1.0)  # rounding may lead beyond
+        matrix = super()._forward(factor)
+        return tf.linalg.set_diag((1.0 - _rounding(matrix)) * matrix, tf.ones_like(factor[..., 0]))
 
     def _forward_log_det_jacobian(self, factor: Any) -> Any:
         size = factor.shape[-1]
@@ -126,6 +126,11 @@ class CorrelationOuterProduct(tfp.bijectors.CholeskyOuterProduct):
 
     def _inverse_log_det_jacobian(self, matrix: Any) -> Any:
         return -self._forward_log_det_jacobian(self._inverse(matrix))
+
+
+def _rounding(matrix: Any) -> float:
+    """More than an entry of a product of two K x K matrices is off by, in units of its diagonal."""
+    return 4.0 * matrix.shape[-1] * float(np.finfo(matrix.dtype.as_numpy_dtype).eps)
 
 
 class MeasuredAfter(tfp.bijectors.Bijector):
