@@ -1,6 +1,6 @@
 """Supports of distributions: a map from R^D onto each, and the measure that its density is with respect to.
 
-TFP's defaults are mended where a posterior would be wrong:
+TFP's defaults are mended where a posterior, or its evidence, would be wrong:
 
 - mixtures have none;
 - that of a sphere in R^K reaches one of its 2^K orthants;
@@ -46,14 +46,17 @@ def bijector_of(distribution: Any) -> Any:
     A mixture has that of its components, when all share one support by a map without parameters of its own.
     """
     inner = bare(distribution)
-    if not is_mended(inner):
+    own = _own(inner)
+    if own is not None:
+        return own
+    if inner.experimental_default_event_space_bijector() is not None:
         return distribution.experimental_default_event_space_bijector()
     if isinstance(inner, tfd.MixtureSameFamily):
         found = [bijector_of(inner.components_distribution)]
     elif isinstance(inner, tfd.Mixture):
         found = [bijector_of(component) for component in inner.components]
     else:
-        return _own(inner)
+        return None
     kinds = {type(bijector) for bijector in found}
     return found[0] if kinds in [{kind} for kind in (tfb.Identity, tfb.Softplus, tfb.Exp)] else None
 
