@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import two_states
+
 Function = Callable[..., Any]
 
 
@@ -25,8 +27,8 @@ class Arrays:
         logsumexp: over the last axis.
         stack: arrays -> a new first axis.
         concat: arrays -> along the last axis.
-        reshape: (array, shape).
         product: (values [n, K], matrix [K, N]) -> [n, N].
+        two_states: (log emissions [T, n] twice, [n], [n]) -> log likelihood [n], see :mod:`benchmarks.two_states`.
         mahalanobis: (covariance [n, N, N], x [N]) -> x^T C^-1 x and log det C, [n] each.
     """
 
@@ -39,8 +41,8 @@ class Arrays:
     logsumexp: Function
     stack: Function
     concat: Function
-    reshape: Function
     product: Function
+    two_states: Function
     mahalanobis: Function
 
 
@@ -64,8 +66,8 @@ def tensorflow() -> Arrays:
         logsumexp=lambda x: tf.reduce_logsumexp(x, -1),
         stack=tf.stack,
         concat=lambda parts: tf.concat(parts, -1),
-        reshape=tf.reshape,
         product=tf.linalg.matmul,
+        two_states=two_states.in_tensorflow(),
         mahalanobis=mahalanobis,
     )
 
@@ -94,7 +96,7 @@ def jax() -> Arrays:
         logsumexp=lambda x: logsumexp(x, -1),
         stack=jnp.stack,
         concat=lambda parts: jnp.concatenate(parts, -1),
-        reshape=jnp.reshape,
         product=jnp.matmul,
+        two_states=two_states.in_jax(),
         mahalanobis=mahalanobis,
     )

@@ -123,49 +123,20 @@ def moving_average(data: Data) -> Model:
     return Model((Parameter("mu"), Parameter("phi"), Parameter("theta"), SIGMA), log_prob)
 
 
-def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any, Any, Any, Any], Any]) -> Model:
-    """Two hidden states, summed out: the product of the 2 x 2 matrices P diag(emission_t), taken pairwise and scaled.
+def _hidden_markov(u: Array, v: Array, support: str, emission: Callable[..., tuple[Any, Any, Any]]) -> Model:
+    """Two hidden states, summed out; the first time has no transition, and weight one for each state.
 
-    Times are in such an order that neighbours are a half apart, so that halves are contiguous; T is filled up to a
-    power of two with the identity. The first time has no transition, and weight one for each state.
+    Log densities of emissions are linear in (1, u_t, v_t), up to what no parameter changes; ``emission`` gives the
+    three coefficients for parameters phi and lambda of a state, [n] each.
     """
-    u, v = data["u"], data["v"]
-    size = 1 << (len(u) - 1).bit_length()
-    order = np.zeros(1, int)
-    while len(order) < size:
-        order = np.concatenate([2 * order, 2 * order + 1])
-    filled = [np.append(each, np.zeros(size - len(u)))[order] for each in (u, v)]
-    begins, absent = order == 0, order >= len(u)
+    features = np.stack([np.ones(len(u)), u, v], 1)
 
     def log_prob(arrays: Arrays, values: Values) -> Any:
         first, second = values["theta1"], values["theta2"]
         phi, rates = values["phi"], values["lambda"]
-        u_, v_ = (arrays.constant(each, phi) for each in filled)
-        begin, none, later = (arrays.constant(which, phi) for which in (begins, absent, ~(begins | absent)))
-
-        # Emissions of both states [n, T], divided by their sum, and the log of the sum.
-        zero, one = (log_emission(arrays, u_, v_, phi[:, k, None], rates[:, k, None]) for k in (0, 1))
-        below = arrays.softplus(one - zero)
-        scale = (1.0 - none) * (zero + below)
-        zero, one = arrays.exp(-below), arrays.exp(one - zero - below)
-        stay, back = later * first[:, None], later * second[:, None]
-        product = arrays.stack(
-            [
-                zero * (begin + stay) + none,
-                one * (later - stay),
-                zero * back,
-                one * (begin + later - back) + none,
-            ]
-        )  # [4, n, T]
-        while product.shape[2] > 1:
-            half = product.shape[2] // 2
-            left, right = product[:, :, :half], product[:, :, half:]
-            terms = arrays.reshape(left, (2, 2, 1, -1, half)) * arrays.reshape(right, (1, 2, 2, -1, half))
-            product = arrays.reshape(arrays.sum(terms, 1), (4, -1, half))
-            total = arrays.sum(product, 0)
-            product = product / total
-            scale = scale[:, :half] + scale[:, half:] + arrays.log(total)
-        likelihood = scale[:, 0]
+        zero, one = (arrays.stack(emission(arrays, phi[:, k], rates[:, k])) for k in (0, 1))  # [3, n]
+        emissions = (arrays.product(arrays.constant(features, phi), each) for each in (zero, one))  # [T, n]
+        likelihood = arrays.two_states(*emissions, first, second)
         prior = 3.0 * arrays.log(first) + arrays.log1p(-first) + arrays.log(second) + 3.0 * arrays.log1p(-second)
         for ordered in (phi, rates):
             prior = prior + _normal_prior(ordered[:, 0], 0.0, 1.0) + _normal_prior(ordered[:, 1], 3.0, 1.0)
@@ -188,20 +159,22 @@ def _hidden_markov(data: Data, support: str, log_emission: Callable[[Arrays, Any
 def exponential_states(data: Data) -> Model:
     """hmm_drive_0: u_t ~ Exp(phi_k), v_t ~ Exp(lambda_k) in state k."""
 
-    def log_emission(arrays: Arrays, u: Any, v: Any, phi: Any, rates: Any) -> Any:
-        return arrays.log(phi) - phi * u + arrays.log(rates) - rates * v
+    def emission(arrays: Arrays, phi: Any, rates: Any) -> tuple[Any, Any, Any]:
+        return arrays.log(phi) + arrays.log(rates), -phi, -rates
 
-    return _hidden_markov(data, "positive_ordered", log_emission)
+    return _hidden_markov(data["u"], data["v"], "positive_ordered", emission)
 
 
 def normal_states(data: Data) -> Model:
     """hmm_drive_1: u_t ~ N(phi_k, tau), v_t ~ N(lambda_k, rho) in state k."""
     tau, rho = float(data["tau"]), float(data["rho"])
+    u, v = data["u"].mean(), data["v"].mean()  # from which data are counted, for the sake of single precision
 
-    def log_emission(arrays: Arrays, u: Any, v: Any, phi: Any, rates: Any) -> Any:
-        return -0.5 * ((u - phi) / tau) ** 2 - 0.5 * ((v - rates) / rho) ** 2
+    def emission(arrays: Arrays, phi: Any, rates: Any) -> tuple[Any, Any, Any]:
+        first, second = (phi - u) / tau, (rates - v) / rho
+        return -0.5 * (first**2 + second**2), first / tau, second / rho
 
-    return _hidden_markov(data, "ordered", log_emission)
+    return _hidden_markov(data["u"] - u, data["v"] - v, "ordered", emission)
 
 
 def eight_schools(data: Data) -> Model:
