@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ def flag(name: str, value: Any) -> None:
         )
 
 
-def instance(name: str, value: Any, kind: type) -> None:
-    """Nothing, if the value is of that kind or None.
+def instance(name: str, value: Any, kind: type, made_by: str = "") -> None:
+    """Nothing, if the value is of that kind or None; ``made_by`` is a call that returns one.
 
     Raises:
         ConfigurationError: it is something else.
@@ -51,7 +52,21 @@ def instance(name: str, value: Any, kind: type) -> None:
         raise ConfigurationError(
             expected=f"{name} as a {kind.__name__}",
             got=a_kind(value),
-            fix=f"pass {name}={kind.__name__}(...), or leave it out",
+            fix=f"pass {name}={made_by or kind.__name__ + '(...)'}, or leave it out",
+        )
+
+
+def mapping(name: str, value: Any, example: str) -> None:
+    """Nothing, if the value is a dict or None; ``example`` is one.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigurationError(
+            expected=f"{name} as a dict, such as {example}",
+            got=a_kind(value),
+            fix=f"pass, for example, {name}={example}",
         )
 
 

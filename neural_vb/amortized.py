@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_vb import _checks, critics, density_training, mixtures, ratio_losses
+from neural_vb import _checks, arguments, critics, density_training, mixtures, ratio_losses
 from neural_vb._types import Array, Critic, Parameters, RatioLoss, Sampler, Tensor
 from neural_vb.amortized_posterior import AmortizedPosterior
 from neural_vb.avb import Parts
@@ -70,6 +70,19 @@ def fit_amortized(
         NeuralVBError: one of its kinds, before training starts.
     """
     _checks.instance("config", config, TrainingConfig)
+    _checks.instance("contrast", contrast, ConditionalFlow)
+    _checks.whole("summary_size", summary_size)
+    _checks.whole("likelihood_steps", likelihood_steps)
+    arguments.check_options(
+        vectorized=True,
+        progress=progress,
+        callbacks=callbacks,
+        derived=None,
+        ratio_loss=ratio_loss,
+        summary=summary,
+        sampler=sampler,
+        critic=critic,
+    )
     seed, config = _checks.seed(seed), config or AMORTIZED
     family = JointFamily(joint, observed)  # type: ignore[arg-type]
     rows = None if data is None else family.flatten(data)

@@ -63,6 +63,7 @@ def write(
     from safetensors.numpy import save
 
     _checks.folder("path", path)
+    _checks.flag("overwrite", overwrite)
     if overwrite:
         _confirm_ours(Path(path) / MANIFEST)
     tensors: list[Array] = []

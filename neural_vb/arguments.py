@@ -262,7 +262,13 @@ def try_derived(derived: Derived, draws: Any, num_draws: int) -> None:
 def check_derived(found: Mapping[str, Any], named: Mapping[str, Any], num_draws: int) -> None:
     """Nothing, if derived quantities have names beside those of the draws, and their first axis; else ``DataError``."""
     for name, value in found.items():
-        shape = np.shape(value)
+        shape, kind = np.shape(value), np.asarray(value).dtype.kind
+        if not isinstance(name, str) or kind not in "biuf":
+            raise DataError(
+                expected="derived quantities as arrays of numbers, with names as keys",
+                got=f"{name!r}: {a_kind(value)}" + ("" if kind in "biuf" else f" of dtype {np.asarray(value).dtype}"),
+                fix="return a dict of text -> array, e.g. {'ratio': d['mu'] / d['tau']}; of a complex array its parts",
+            )
         if name in named or shape[:1] != (num_draws,):
             raise DataError(
                 expected=f"derived quantities under new names, each with the {num_draws} draws as first axis",

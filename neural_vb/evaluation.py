@@ -33,13 +33,13 @@ class Estimate(NamedTuple):
 
 
 def _rows(z: Tensor) -> Array:
-    """[n, D] as an array; ``EventShapeError`` for a single point."""
+    """[n, D] as an array; ``EventShapeError`` for a single point, or with more axes."""
     z = np.asarray(z)
-    if z.ndim < 2:
+    if z.ndim != 2:
         raise EventShapeError(
             expected="draws on the first axis of every part",
-            got="a single point",
-            fix="add the axis: draws[np.newaxis]",
+            got="a single point" if z.ndim < 2 else f"{z.ndim - 1} axes before the event's",
+            fix="add the axis: draws[np.newaxis]" if z.ndim < 2 else "flatten them: draws.reshape(-1, *event_shape)",
         )
     return z
 

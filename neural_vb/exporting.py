@@ -11,7 +11,7 @@ import tensorflow as tf
 from neural_vb import _checks
 from neural_vb._text import a_kind
 from neural_vb._types import Array, Draws, Target
-from neural_vb.errors import ConfigurationError, UnsupportedError
+from neural_vb.errors import UnsupportedError
 
 
 def check(*, constant_data: Any, **groups: Any) -> None:
@@ -22,12 +22,7 @@ def check(*, constant_data: Any, **groups: Any) -> None:
     """
     for name, value in groups.items():
         _checks.flag(name, value)
-    if constant_data is not None and not isinstance(constant_data, Mapping):
-        raise ConfigurationError(
-            expected="constant_data as a dict of name -> array",
-            got=a_kind(constant_data),
-            fix='pass, for example, constant_data={"x": x}',
-        )
+    _checks.mapping("constant_data", constant_data, '{"x": x}')
 
 
 def joint_of(target: Target, what: str) -> Any:

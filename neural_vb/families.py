@@ -41,8 +41,8 @@ class JointFamily:
     template: JointTarget = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        given = (self.observed,) if isinstance(self.observed, str) else tuple(self.observed)
         names = joints.part_names(self.joint)
+        given = joints.chosen_names(self.observed)
         if not given or not set(given) < set(names):
             raise DataError(
                 expected=f"`observed` as some, not all, of the joint's parts {list(names)}",
@@ -98,6 +98,8 @@ class JointFamily:
             )
         rows, sizes = [], {}
         for name, shape in self.data_shapes.items():
+            if np.ma.is_masked(data[name]):
+                raise joints.missing_values(name, f"{np.ma.count_masked(data[name])} masked values")
             value = np.asarray(data[name])
             if value.ndim != len(shape) + 1 or value.shape[1:] != shape:
                 raise DataError(

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from neural_vb._text import closest, suggestion
+from neural_vb import _checks
+from neural_vb._text import closest, shown, suggestion
 from neural_vb._version import __version__
 from neural_vb.draws import named
 from neural_vb.errors import ConfigurationError, DataError, MissingDependencyError
@@ -60,6 +61,8 @@ def to_arviz(
         {'chain': 1, 'draw': 100, 'school': 2}
     """
     arviz = _import_arviz()
+    _checks.mapping("coords", coords, '{"school": ["A", "B"]}')
+    _checks.mapping("dims", dims, '{"theta": ["school"]}')
     labels = {name: _labels(name, values) for name, values in (coords or {}).items()}
     names = {variable: _dimension_names(variable, value) for variable, value in (dims or {}).items()}
     tables = {group: _arrays(group, values, chains) for group, values in groups.items()}
@@ -136,7 +139,13 @@ def _labels(name: str, values: Any) -> np.ndarray:
 
 
 def _dimension_names(variable: str, value: Sequence[str] | str) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(
+            expected=f"names of the dimensions of {variable!r} in `dims`",
+            got=shown(value),
+            fix=f"pass {{{variable!r}: [one name for each axis of its event]}}",
+        )
     clash = [name for name in names if name in SAMPLE_AXES]
     if clash:
         raise ConfigurationError(

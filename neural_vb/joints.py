@@ -8,7 +8,7 @@ bijector.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import tensorflow_probability as tfp
 
 from neural_vb import supports
 from neural_vb._mends import mend_pad
-from neural_vb._text import a_kind, closest, first_line, suggestion, with_article
+from neural_vb._text import a_kind, closest, first_line, shown, suggestion, with_article
 from neural_vb._types import Array, Seed, Tensor
 from neural_vb.errors import ConfigurationError, DataError, DtypeError, LatentError, TargetShapeError
 
@@ -76,7 +76,7 @@ class PinnedJoint:
         parts = [found[name] for name in self.latent_names]
         log_area = sum(map(supports.log_area_of, parts, self.latent_shapes))
         if any(map(supports.is_mended, parts)):
-            return _joint_bijector(self.pinned, self.auto_batched), log_area
+            return supports.joint_bijector(self.pinned, self.auto_batched), log_area
         return self.pinned.experimental_default_event_space_bijector(), log_area
 
     def log_prob(self, latents: Mapping[str, Tensor]) -> Tensor:
@@ -149,14 +149,11 @@ def sample_observables(joint: Any, latents: Mapping[str, Tensor], seed: Seed) ->
     Raises:
         ConfigurationError: ``joint`` is no joint distribution.
         LatentError: the joint has no such latent part, or one of another shape.
+        TargetShapeError: the joint has batch dimensions.
     """
-    if not isinstance(joint, tfd.JointDistribution):
-        raise ConfigurationError(
-            expected="joint as a TFP joint distribution with the same latent parts",
-            got=a_kind(joint),
-            fix="build the changed model as the fitted one was, and pass that",
-        )
-    names, shapes = part_names(joint), unpack(joint, joint.event_shape)
+    names = part_names(joint)
+    _check_batch(joint, names)
+    shapes = unpack(joint, joint.event_shape)
     others = [name for name in names if name not in latents]
     for name, value in latents.items():
         if name not in names:
@@ -210,7 +207,18 @@ def stateless(seed: Seed) -> Tensor:
 
 
 def part_names(joint: Any) -> tuple[str, ...]:
-    """Names of the parts, in the joint's order; ``LatentError`` when one has none or a joint lies inside."""
+    """Names of the parts, in the joint's order.
+
+    Raises:
+        ConfigurationError: ``joint`` is no joint distribution.
+        LatentError: a part has no name, or a joint lies inside.
+    """
+    if not isinstance(joint, tfd.JointDistribution):
+        raise ConfigurationError(
+            expected="joint as a TFP joint distribution (tfd.JointDistribution...)",
+            got=f"the class {joint.__name__}" if isinstance(joint, type) else a_kind(joint),
+            fix="build one, such as tfd.JointDistributionNamedAutoBatched({...}), and pass that",
+        )
     # The argument that names dummies differs between the kinds; a name of our own shows which parts have none.
     arguments = inspect.signature(joint._flat_resolve_names).parameters
     dummy = "dummy_name" if "dummy_name" in arguments else "leaf_name"
@@ -265,6 +273,8 @@ def _observed(joint: Any, names: tuple[str, ...], data: Mapping[str, Any] | None
 
 
 def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array:
+    if np.ma.is_masked(raw):
+        raise missing_values(name, f"{np.ma.count_masked(raw)} masked of {np.size(raw)} values")
     try:
         given, fault = np.asarray(raw), ""
     except (TypeError, ValueError) as error:
@@ -286,11 +296,7 @@ def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array
             fix="reshape the data, or build the joint for this many observations",
         )
     if np.issubdtype(given.dtype, np.floating) and np.isnan(given).any():
-        raise DataError(
-            expected=f"{name!r} without missing values",
-            got=f"{int(np.isnan(given).sum())} NaN of {given.size} values",
-            fix="drop them, or make the missing values a latent part of their own",
-        )
+        raise missing_values(name, f"{int(np.isnan(given).sum())} NaN of {given.size} values")
     if np.isinf(value).any():
         raise DataError(expected=f"finite {name!r}", got="infinity, or an overflow", fix="drop, bound or rescale it")
     if not dtype.is_floating and np.any(value != given):
@@ -300,6 +306,24 @@ def _value(name: str, raw: Any, shape: tf.TensorShape, dtype: tf.DType) -> Array
             fix="pass whole numbers in the distribution's range",
         )
     return value
+
+
+def chosen_names(observed: Sequence[str] | str) -> tuple[str, ...]:
+    """The names in ``observed``, one or several; ``DataError`` when they are none."""
+    names = tuple(observed) if isinstance(observed, Iterable) and not isinstance(observed, str) else (observed,)
+    if not all(isinstance(name, str) for name in names):
+        expected, fix = "`observed` as names of the joint's parts", 'pass, for example, observed=["y"]'
+        raise DataError(expected=expected, got=shown(observed), fix=fix)
+    return names
+
+
+def missing_values(name: str, got: str) -> DataError:
+    """The error for data that are not all there."""
+    return DataError(
+        expected=f"{name!r} without missing values",
+        got=got,
+        fix="drop them, or make the missing values a latent part of their own",
+    )
 
 
 def _check_batch(joint: Any, names: tuple[str, ...]) -> None:
@@ -334,20 +358,6 @@ def _check_latent(name: str, distribution: Any) -> None:
             got=f"{with_article(kind)} distribution, which is discrete or has no known map to the real line",
             fix=f"marginalise {name!r} out (for a discrete choice: tfd.MixtureSameFamily), or pass data for it",
         )
-
-
-def _joint_bijector(pinned: Any, auto_batched: bool) -> Any:
-    """TFP's own joint bijector with our supports; its public method takes the defaults alone."""
-    from tensorflow_probability.python.distributions import joint_distribution as plain
-    from tensorflow_probability.python.experimental.distributions import joint_distribution_pinned as with_pins
-
-    if not auto_batched:
-        kind = plain._DefaultJointBijector
-    elif isinstance(pinned, with_pins.JointDistributionPinned):
-        kind = with_pins._DefaultJointBijectorAutoBatchedWithPins
-    else:
-        kind = plain._DefaultJointBijectorAutoBatched
-    return kind(pinned, bijector_fn=supports.bijector_of)
 
 
 def distributions(joint: Any, seed: int = 0, known: Mapping[str, Any] | None = None) -> dict[str, Any]:

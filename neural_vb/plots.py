@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_vb import drawing, smoothing
+from neural_vb import _checks, drawing, smoothing
 from neural_vb._text import suggestion
 from neural_vb.drawing import DRAWS, INK, REFERENCE, SHADE, THIRD
 from neural_vb.draws import columns
@@ -215,7 +215,7 @@ def plot_density(
             fix="use plot_pair with two `var_names`",
         )
     (x_name, x), (y_name, y) = shown.items()
-    limits = _limits(shown, {}) if extent is None else _extent(extent, shown)
+    limits = _limits(shown, {}) if extent is None else dict(zip(shown, smoothing.limits(extent), strict=True))
     x_limits, y_limits = limits[x_name], limits[y_name]
     xs, ys, density = smoothing.density_on_grid(log_density, x_limits, y_limits, np.result_type(x, y))
     area = (xs[0, 1] - xs[0, 0]) * (ys[1, 0] - ys[0, 0])
@@ -322,8 +322,7 @@ def _plot_gradients(axis: Any, step: np.ndarray, history: Any) -> None:
 
 def _select(draws: Any, reference: Any, var_names: Any, maximum: int) -> tuple[Columns, Columns, list[str]]:
     """The columns to show, those of the reference, and notes on what is left out."""
-    if maximum < 1:
-        raise ConfigurationError(expected="`max_variables` of at least 1", got=str(maximum), fix="raise it")
+    _checks.whole("max_variables", maximum)
     every = columns(draws, var_names=var_names)
     shown = dict(list(every.items())[:maximum])
     left_out = len(every) - len(shown)
@@ -342,11 +341,14 @@ def _select(draws: Any, reference: Any, var_names: Any, maximum: int) -> tuple[C
                     fix=f"rename its variables: {suggestion(label, known)}",
                 )
             others[label] = known[label]
+            if not np.isfinite(known[label]).any():
+                raise DataError(expected=f"a reference with finite draws of {label!r}", got="none", fix="leave it out")
     return shown, others, notes
 
 
 def _labelled(shown: Columns, labels: Mapping[str, str] | None) -> dict[str, str]:
     """Axis labels: an element's own, else its variable's with the index before the unit, else its name."""
+    _checks.mapping("labels", labels, '{"tau": "τ (points)"}')
     labels = dict(labels or {})
     variables = {label.partition("[")[0] for label in shown}
     for name in labels:
@@ -366,18 +368,6 @@ def _limits(shown: Columns, others: Columns) -> dict[str, Limits]:
     return {
         label: smoothing.shown_range(column, *([others[label]] if others else [])) for label, column in shown.items()
     }
-
-
-def _extent(extent: Sequence[float], shown: Columns) -> dict[str, Limits]:
-    values = np.asarray(extent, np.float64)
-    if values.shape != (4,) or not np.isfinite(values).all() or values[0] >= values[1] or values[2] >= values[3]:
-        raise ConfigurationError(
-            expected="`extent` as (left, right, bottom, top) with left < right and bottom < top",
-            got=repr(tuple(extent)),
-            fix="for example extent=(-3, 3, -3, 3)",
-        )
-    left, right, bottom, top = (float(value) for value in values)
-    return dict(zip(shown, [(left, right), (bottom, top)], strict=True))
 
 
 def _beyond_note(shown: Columns, limits: dict[str, Limits]) -> str:

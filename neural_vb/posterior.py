@@ -137,9 +137,8 @@ class Posterior:
             )
         if isinstance(draws, Mapping) and self.derived is not None:
             known = getattr(self.target, "event_shape", draws)
-            draws = (
-                {name: draws[name] for name in known if name in draws} if isinstance(known, Mapping) else draws[UNNAMED]
-            )
+            named = isinstance(known, Mapping)
+            draws = {name: draws[name] for name in known if name in draws} if named else draws.get(UNNAMED, draws)
         return unconstrain(draws).numpy()
 
     @cached_property

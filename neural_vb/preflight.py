@@ -29,6 +29,7 @@ from neural_vb.errors import (
 )
 from neural_vb.numpy_densities import NumPyLogProb
 from neural_vb.probing import Probe, naming
+from neural_vb.targets import JointTarget
 
 logger = logging.getLogger(__name__)
 
@@ -237,21 +238,26 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
             "such points are skipped."
         ]
     start = "start=... at a point where log p is finite"
+    joint = isinstance(probe.target, JointTarget)  # whose supports are its distributions' own
     if kinds["+inf"][near].any():
         fix = f"look for a division by zero or an overflow in log_prob, or pass {start}"
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     if not finite.any():
-        fix = "constrain the parameters with bijector=..., compute densities in log space, look whether the data and "
-        fix += f"constants can occur under the model (NaN, counts below zero, scales of zero), or pass {start}"
+        fix = "look whether the data and constants can occur under the model (NaN, counts below zero, scales of zero)"
+        if not joint:
+            fix = f"constrain the parameters with bijector=..., compute densities in log space, {fix}, or pass {start}"
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     bounds = tails.coordinate_bounds(probe.values, points, values)
     if bounds:
         got = f"{found}: " + "; ".join(bound.sentence(labels) for bound in bounds)
         fix = "give these a bijector: " + ", ".join(bound.advice(labels) for bound in bounds)
         fix += " (parts by name with event_shape={...} and bijector={...}, parts of one array with tfb.Blockwise)"
+        if joint:
+            fix = "give these a prior on that support, such as tfd.HalfNormal or tfd.LogNormal for positive parts and "
+            fix += "tfd.Uniform or tfd.Beta between bounds"
         few = points[:2]
         plain = (np.abs(_constrained(probe.target, few)[:, np.newaxis] - few[..., np.newaxis]) < 1e-6).all(0).any(1)
-        if not all(plain[bound.index] for bound in bounds):
+        if not joint and not all(plain[bound.index] for bound in bounds):
             got += ", unconstrained, before its bijector"
             fix = "the bijector reaches beyond the support: choose one onto it, such as tfb.Sigmoid() for numbers "
             fix += "between 0 and 1, tfb.Exp() for positive ones, or none"
@@ -262,7 +268,8 @@ def _check_values(probe: Probe, points: Array, values: Array, near: Array, label
         fix = f"look for a logarithm or root of a negative number, constrain the parameters, or pass {start}"
         raise TargetValueError(expected="a finite log density near the start", got=found, fix=fix)
     if finite.mean() < 0.05:
-        fix = f"constrain the parameters with bijector=..., compute densities in log space, or pass {start}"
+        bounds_fix = "choose priors on the supports that the model needs" if joint else "constrain with bijector=..."
+        fix = f"{bounds_fix}, compute densities in log space, or pass {start}"
         raise TargetValueError(expected="a finite log density at more than a few points", got=found, fix=fix)
     if kinds["-inf"][near].mean() > 0.1:
         raise SupportError(
@@ -350,7 +357,7 @@ def _check_tails(probe: Probe, points: Array, labels: tuple[str, ...], seed: See
     values, gradients = probe(points)
     found = tails.rising_rays(probe.values, points, values, gradients, seed)
     axes = found.axes
-    if not axes and hasattr(probe.target, "log_prob_fn"):  # a joint's distributions are proper
+    if not axes and not isinstance(probe.target, JointTarget):  # a joint's distributions are proper
         best = points[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))]
         largest = 0.98 * math.log(probe.target.dtype.max)  # and its reciprocal is no denormal number
         axes = tails.level_ends(probe.values, partial(_constrained, probe.target), best, largest=largest)

@@ -128,7 +128,8 @@ def _named(error: Exception) -> NeuralVBError:
         )
     fix = "call log_prob on a batch of points (of a joint: sample it) yourself to find the line"
     if isinstance(error, TypeError) and "argument" in text:
-        fix = "give log_prob one argument for each name of event_shape, or one for an event_shape without names"
+        fix = "give log_prob one argument for each name of event_shape, or one for an event_shape without names; in a "
+        fix += "joint give each part the names of parts before it, and the functions it calls what they take"
     if "incompatible shapes" in text or "dimensions must be equal" in text:
         fix += "; where a parameter meets data write mu[:, None] or mu[..., tf.newaxis], for its first axis is that of "
         fix += f"the {BATCH} points on which log_prob is tried together"

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import ndimage
 
-from neural_vb.errors import DataError
+from neural_vb._text import a_kind, shown
+from neural_vb.errors import ConfigurationError, DataError
 
 GRID_1D = 512
 GRID_2D = 160
@@ -166,6 +167,22 @@ def _decorrelation(pairs: np.ndarray) -> np.ndarray:
     return np.linalg.cholesky(covariance)
 
 
+def limits(extent: Any) -> tuple[Limits, Limits]:
+    """Those of both axes; ``ConfigurationError`` when it is not (left, right, bottom, top) in order."""
+    try:
+        values = np.asarray(extent, np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if values.shape != (4,) or not np.isfinite(values).all() or values[0] >= values[1] or values[2] >= values[3]:
+        raise ConfigurationError(
+            expected="`extent` as (left, right, bottom, top) with left < right and bottom < top",
+            got=shown(extent),
+            fix="for example extent=(-3, 3, -3, 3)",
+        )
+    left, right, bottom, top = (float(value) for value in values)
+    return (left, right), (bottom, top)
+
+
 def density_on_grid(
     log_density: Callable[[np.ndarray], Any], x_limits: Limits, y_limits: Limits, dtype: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,8 +197,15 @@ def density_on_grid(
         X, Y and the density, which is one at its highest, all [G, G].
 
     Raises:
+        ConfigurationError: when it is no function.
         DataError: when the shape is wrong, or the density is infinite somewhere or zero everywhere.
     """
+    if not callable(log_density):
+        raise ConfigurationError(
+            expected="log_density as a function from points [n, 2] to log densities [n]",
+            got=a_kind(log_density),
+            fix="pass the function itself; draws come after it in plot_density",
+        )
     centres = (np.arange(GRID_2D) + 0.5) / GRID_2D
     xs, ys = np.meshgrid(*[low + (high - low) * centres for low, high in (x_limits, y_limits)])
     points = np.stack([xs.ravel(), ys.ravel()], -1)

@@ -215,3 +215,17 @@ def _length(v: Any) -> Any:
 def _sech(r: Any) -> Any:
     """1 / cosh(r), for r >= 0, without an overflow."""
     return 2.0 * tf.exp(-r) / (1.0 + tf.exp(-2.0 * r))
+
+
+def joint_bijector(pinned: Any, auto_batched: bool) -> Any:
+    """TFP's own bijector of a pinned joint with these supports; its public method takes the defaults alone."""
+    from tensorflow_probability.python.distributions import joint_distribution as plain
+    from tensorflow_probability.python.experimental.distributions import joint_distribution_pinned as with_pins
+
+    if not auto_batched:
+        kind = plain._DefaultJointBijector
+    elif isinstance(pinned, with_pins.JointDistributionPinned):
+        kind = with_pins._DefaultJointBijectorAutoBatchedWithPins
+    else:
+        kind = plain._DefaultJointBijectorAutoBatched
+    return kind(pinned, bijector_fn=bijector_of)

@@ -86,6 +86,10 @@ def rootless() -> Any:
     yield tfd.Normal(mu, tf.ones(3), name="y")
 
 
+def _halved(mu: tf.Tensor) -> Any:
+    return tfd.Normal(mu / 2.0, tf.ones(3))
+
+
 def branching() -> Any:
     mu = yield tfd.Normal(0.0, 1.0, name="mu")
     if mu > 0:
@@ -148,6 +152,13 @@ KINDS: Kinds = {
         "ragged": on(DataError, LINE, "numbers for 'y'", "full rows", data={"y": [[1.0], [1.0, 2.0]]}),
     },
     "values of data": {
+        "masked": on(
+            DataError,
+            LINE,
+            "got 1 masked of 3 values",
+            "drop them",
+            data={"y": np.ma.masked_invalid([1.0, np.nan, 0.0])},
+        ),
         "missing": on(DataError, LINE, "got 1 NaN of 3 values", "drop them", data={"y": [1.0, np.nan, 0.0]}),
         "nothing": on(DataError, LINE, "numbers for 'y'; got None", "leave it out: parts without", data={"y": None}),
         "None": on(DataError, LINE, "'y'", "one dtype", data={"y": [1.0, None, 0.0]}),
@@ -311,6 +322,9 @@ KINDS: Kinds = {
     "models that do not run": {
         "exception": on(TargetValueError, Coroutine(breaks), "missing", "sample it"),
         "Python's if": on(TargetValueError, Coroutine(branching), "OperatorNotAllowedInGraphError", "tf.where"),
+        "arguments": on(
+            TargetValueError, joint(mu=MU, y=lambda mu: _halved(mu, 2.0)), "positional argument", "what they take"
+        ),
         "shapes": on(TargetValueError, Coroutine(shapes), "loc.shape=(2,), scale.shape=(3,)", "sample it"),
         "root not marked": on(
             TargetShapeError, tfd.JointDistributionCoroutine(rootless), "batch shapes {'y': [3]}", "tfd.Independent"
@@ -334,7 +348,7 @@ KINDS: Kinds = {
             SupportError,
             joint(s=MU, y=lambda s: tfd.Normal(0.0, s * tf.ones(3))),
             "s must be above 0",
-            "for s (parts by name",
+            "such as tfd.HalfNormal",
         ),
     },
 }

@@ -112,6 +112,7 @@ def test_the_same_seed_gives_the_same_draws(fitted: AmortizedPosterior, data: di
         ({"y": np.zeros((2, NUM_ROWS + 1))}, r"of shape \[B, 5\]"),
         ({"y": np.full((2, NUM_ROWS), np.nan)}, "NaN or infinity in 2 of 2"),
         ({"y": np.zeros((0, NUM_ROWS))}, "positive number of data sets"),
+        ({"y": np.ma.masked_less(np.arange(-1.0, NUM_ROWS - 1)[None], 0.0)}, "without missing values; got 1 masked"),
     ],
 )
 def test_data_that_do_not_fit_are_named(fitted: AmortizedPosterior, wrong: dict, message: str) -> None:
@@ -123,6 +124,17 @@ def test_data_that_do_not_fit_are_named(fitted: AmortizedPosterior, wrong: dict,
 def test_observed_names_some_but_not_all_parts(observed: Any) -> None:
     with pytest.raises(nvb.DataError, match="some, not all"):
         nvb.fit_amortized(conjugate(), observed=observed, progress=False)
+
+
+def test_only_names_are_observed_and_only_of_joints() -> None:
+    with pytest.raises(nvb.DataError, match="`observed` as names of the joint's parts; got 3"):
+        nvb.fit_amortized(conjugate(), observed=3, progress=False)  # type: ignore[arg-type]
+    with pytest.raises(nvb.ConfigurationError, match=r"joint as a TFP joint distribution .*; got a function"):
+        nvb.fit_amortized(lambda z: z, observed="y", progress=False)
+    with pytest.raises(nvb.ConfigurationError, match=r"summary as an object .*; got the class MeanPooled"):
+        nvb.fit_amortized(conjugate(), observed="y", summary=MeanPooled, progress=False)  # type: ignore[arg-type]
+    with pytest.raises(nvb.ConfigurationError, match="likelihood_steps as a whole number from 1"):
+        nvb.fit_amortized(conjugate(), observed="y", likelihood_steps=0, progress=False)
 
 
 def test_the_seed_is_checked() -> None:

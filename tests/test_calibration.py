@@ -246,6 +246,7 @@ def _returns(value: Any) -> Callable:
         ),
         ({"observed": ["Y"]}, DataError, r"got 'Y'\. Fix: did you mean 'y'\?"),
         ({"observed": []}, DataError, r"got none\. Fix: without data"),
+        ({"observed": 3}, DataError, r"`observed` as names of the joint's parts; got 3"),
         ({"observed": ["theta", "y"]}, LatentError, r"got all of \['theta', 'y'\] in `observed`"),
         ({"num_draws": 14}, ConfigurationError, "num_draws as a whole number from 15 to .*; got 14"),
         ({"num_simulations": 9}, ConfigurationError, "num_simulations as a whole number from 10 to .*; got 9"),
@@ -273,6 +274,9 @@ def test_bad_draws(value: Any, message: str) -> None:
 
 
 def test_bad_joints() -> None:
+    for none in ("model.py", tfd.JointDistributionNamed, lambda z: z):
+        with pytest.raises(ConfigurationError, match="joint as a TFP joint distribution"):
+            sbc(none, posterior(), observed=["y"], progress=False)
     batch = tfd.JointDistributionNamed({"mu": tfd.Normal([0.0, 1.0], 1.0), "y": lambda mu: tfd.Normal(mu, 1.0)})
     with pytest.raises(TargetShapeError, match="batch dimensions"):
         sbc(batch, posterior(), observed=["y"], progress=False)

@@ -159,6 +159,10 @@ ZEROS = np.zeros([5, 3])
         ),
         ({"dims": {"theta": ["chain", "draw", "school"]}}, ConfigurationError, "Fix: leave 'chain' out"),
         ({"dims": {"theta": ["a", "a"]}}, ConfigurationError, "different names for the dimensions of 'theta'"),
+        ({"dims": {"theta": None}}, ConfigurationError, "names of the dimensions of 'theta' in `dims`; got None"),
+        ({"dims": {"theta": 3}}, ConfigurationError, "names of the dimensions of 'theta' in `dims`; got 3"),
+        ({"dims": "theta"}, ConfigurationError, "dims as a dict, such as {"),
+        ({"coords": ["A"]}, ConfigurationError, "coords as a dict, such as {"),
         ({"dims": {"thetta": "school"}}, ConfigurationError, "got 'thetta'. Fix: did you mean 'theta'?"),
         (
             {"coords": {"schol": ["A"]}, "dims": {"theta": "school"}},

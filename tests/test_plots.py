@@ -335,8 +335,12 @@ def test_unknown_names() -> None:
             plot({"a": np.full(4, np.nan)})
     with pytest.raises(ConfigurationError, match="`labels` for variables that are shown; got 'ta'"):
         plot_pair(draws, labels={"ta": "τ"})
-    with pytest.raises(ConfigurationError, match="`max_variables` of at least 1; got 0"):
+    with pytest.raises(ConfigurationError, match=r"max_variables as a whole number from 1 .*; got 0"):
         plot_pair(draws, max_variables=0)
+    with pytest.raises(ConfigurationError, match=r"labels as a dict, .*; got a str"):
+        plot_pair(draws, labels="mu")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="a reference with finite draws of 'mu'; got none"):
+        plot_pair(draws, reference={"mu": np.full(5, np.nan), "theta": np.zeros([5, 2])})
 
 
 def test_density_needs_two_variables() -> None:
@@ -359,7 +363,17 @@ def test_densities_that_cannot_be(log_density: Any, message: str) -> None:
         plot_density(log_density, _banana(100))
 
 
-@pytest.mark.parametrize("extent", [(1, -1, 0, 1), (0, 1, 0, np.nan), (0, 1, 2)])
+def test_a_density_is_a_function() -> None:
+    for plot in (lambda density: plot_density(density, _banana(100)), _pair_with):
+        with pytest.raises(ConfigurationError, match=r"log_density as a function from points .*; got a str"):
+            plot("log_banana")
+
+
+def _pair_with(density: Any) -> Any:
+    return plot_pair(_banana(100), log_density=density)
+
+
+@pytest.mark.parametrize("extent", [(1, -1, 0, 1), (0, 1, 0, np.nan), (0, 1, 2), "auto", 3, (0, 1, "a", 2)])
 def test_extents_that_cannot_be(extent: Any) -> None:
     with pytest.raises(ConfigurationError, match="`extent` as \\(left, right, bottom, top\\)"):
         plot_density(_log_banana, _banana(100), extent=extent)

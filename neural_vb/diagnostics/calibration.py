@@ -188,7 +188,8 @@ def sbc(
     ):
         _checks.whole(name, value, least)
     seeds = _seeds(seed, 2 + -(-num_simulations // batch_size))
-    names = (observed,) if isinstance(observed, str) else tuple(observed)
+    joints.part_names(joint)
+    names = joints.chosen_names(observed)
     with quiet_tracing():
         parts = joints.sample_parts(joint, num_simulations, seeds[0], known={})
         for name, values in parts.items():

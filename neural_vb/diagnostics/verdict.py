@@ -278,7 +278,7 @@ class Examiner:
 
     def check(self, elbo: Estimate, seed: int, budget: int, calibration: Any = None) -> Verdict:
         """The verdict."""
-        _checks.instance("calibration", calibration, Calibration)
+        _checks.instance("calibration", calibration, Calibration, "nvb.diagnostics.sbc(...)")
         subject = Subject(self.chains, self.draw, self.contrast, elbo, self.status, self.points(512, seed))
         return assess(subject, seed=seed, budget=budget, calibration=calibration)
 
