@@ -143,7 +143,10 @@ class EventMap:
                 expected=f"a dict with the parts {list(self.names)}", got=came, fix="pass every part under its name"
             )
         try:
-            parts = tuple(tf.cast(value, dtype) for value, dtype in zip(values, self.dtypes, strict=True))
+            tensors = [tf.convert_to_tensor(value) for value in values]
+            if any(tensor.dtype.is_complex for tensor in tensors):
+                raise TypeError("complex numbers")
+            parts = tuple(tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, self.dtypes, strict=True))
         except (TypeError, ValueError, tf.errors.OpError) as error:
             raise EventShapeError(
                 expected="draws as arrays of real numbers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def columns(draws: Any, *, var_names: Sequence[str] | str | None = None) -> dict
         )
     if var_names is None:
         return everything
-    wanted = [var_names] if isinstance(var_names, str) else list(var_names)
+    wanted = list(var_names) if isinstance(var_names, Iterable) and not isinstance(var_names, str) else [var_names]
     if not wanted:
         raise ConfigurationError(
             expected="at least one name in `var_names`", got="an empty list", fix=f"choose from {listed(split)}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neural_vb import _checks, drawing, smoothing
-from neural_vb._text import suggestion
+from neural_vb._text import a_kind, suggestion
 from neural_vb.drawing import DRAWS, INK, REFERENCE, SHADE, THIRD
 from neural_vb.draws import columns
 from neural_vb.errors import ConfigurationError, DataError
@@ -351,7 +351,11 @@ def _labelled(shown: Columns, labels: Mapping[str, str] | None) -> dict[str, str
     _checks.mapping("labels", labels, '{"tau": "τ (points)"}')
     labels = dict(labels or {})
     variables = {label.partition("[")[0] for label in shown}
-    for name in labels:
+    for name, text in labels.items():
+        if not isinstance(text, str):
+            raise ConfigurationError(
+                expected=f"`labels` as text for {name!r}", got=a_kind(text), fix=f'pass {{{name!r}: "{text}"}}'
+            )
         if name not in shown and name not in variables:
             raise ConfigurationError(
                 expected="`labels` for variables that are shown", got=repr(name), fix=suggestion(name, shown)

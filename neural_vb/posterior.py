@@ -183,7 +183,7 @@ class Posterior:
             ConfigurationError: ``seed`` or ``budget`` is not a whole number in range.
         """
         budget = _checks.whole("budget", budget)
-        verdict = self._examiner.check(self.elbo, _checks.seed(seed), budget, calibration)
+        verdict = self._examiner.check(lambda: self.elbo, _checks.seed(seed), budget, calibration)
         object.__setattr__(self, "verdict", verdict)
         return verdict
 

@@ -339,6 +339,10 @@ def test_unknown_names() -> None:
         plot_pair(draws, max_variables=0)
     with pytest.raises(ConfigurationError, match=r"labels as a dict, .*; got a str"):
         plot_pair(draws, labels="mu")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="`labels` as text for 'mu'; got an int"):
+        plot_pair(draws, labels={"mu": 3})  # type: ignore[dict-item]
+    with pytest.raises(ConfigurationError, match="names of variables or of their elements in `var_names`; got 3"):
+        plot_pair(draws, var_names=3)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="a reference with finite draws of 'mu'; got none"):
         plot_pair(draws, reference={"mu": np.full(5, np.nan), "theta": np.zeros([5, 2])})
 

@@ -35,8 +35,9 @@ def test_draws_have_one_axis_before_those_of_the_event(banana_posterior: nvb.Pos
     for ask in (banana_posterior.log_prob, banana_posterior.log_prob_estimate, derived.log_prob):
         with pytest.raises(nvb.EventShapeError, match=r"got 2 axes before .*Fix: flatten them: draws\.reshape"):
             ask(np.zeros((4, 5, 2)))
-    with pytest.raises(nvb.EventShapeError, match="real numbers"):
-        derived.log_prob({"radius": np.ones(3)})
+    for wrong in ({"radius": np.ones(3)}, np.zeros((3, 2)) * 1j):
+        with pytest.raises(nvb.EventShapeError, match="real numbers"):
+            derived.log_prob(wrong)
 
 
 def test_a_calibration_comes_from_sbc(banana_posterior: nvb.Posterior) -> None:

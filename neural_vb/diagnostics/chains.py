@@ -76,6 +76,11 @@ class Chains:
     target: WhitenedTarget
     jit_compile: bool = True
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether transitions are, in straight coordinates."""
+        return "_run" in vars(self)
+
     def run(self, u: Array, kernel: Kernel, *, num_transitions: int, seed: Any) -> Ends:
         """Transitions of all draws u [S, D], ``WIDTH`` at a time."""
         bend = kernel.bend

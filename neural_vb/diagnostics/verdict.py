@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -276,21 +278,37 @@ class Examiner:
         reached = u[(np.abs(u) < FARTHEST).all(1)]
         return np.resize(reached, u.shape) if len(reached) else np.zeros_like(u)
 
-    def check(self, elbo: Estimate, seed: int, budget: int, calibration: Any = None) -> Verdict:
+    @contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """Let XLA compile the transitions meanwhile: it needs no Python."""
+        if self.chains.is_compiled:
+            yield
+            return
+        with ThreadPoolExecutor(1) as beside:
+            first = beside.submit(self.chains.look, np.zeros([1, self.chains.target.event_size]))
+            yield
+        first.result()
+
+    def check(self, elbo: Callable[[], Estimate], seed: int, budget: int, calibration: Any = None) -> Verdict:
         """The verdict."""
         _checks.instance("calibration", calibration, Calibration, "nvb.diagnostics.sbc(...)")
-        subject = Subject(self.chains, self.draw, self.contrast, elbo, self.status, self.points(512, seed))
+        with self._compiling():
+            bound, points = elbo(), self.points(512, seed)
+        subject = Subject(self.chains, self.draw, self.contrast, bound, self.status, points)
         return assess(subject, seed=seed, budget=budget, calibration=calibration)
 
     def log_evidence(self, seed: int) -> Evidence:
         """log Z by the contrast's weights and refined draws."""
-        judged, u = self.contrast(NUM_WEIGHTS, seed), self.draw(2 * NUM_CHAINS, seed)
+        with self._compiling():
+            u = self.draw(2 * NUM_CHAINS, seed)
+        judged = self.contrast(NUM_WEIGHTS, seed)
         ends = refine(self.chains, u[:NUM_CHAINS], u[NUM_CHAINS:], seed=seed).u
         refined = self.chains.look(ends)[0] - judged.judge(ends)[0]
         return evidence(judged.gaps + judged.offset, refined + judged.offset)
 
     def refine(self, num_draws: int, num_transitions: int | None, seed: int) -> tuple[Array, Refined]:
         """Corrected draws z [S, D], and how they came about."""
-        u = self.draw(num_draws + NUM_CHAINS, seed)
+        with self._compiling():
+            u = self.draw(num_draws + NUM_CHAINS, seed)
         found = refine(self.chains, u[:num_draws], u[num_draws:], num_transitions=num_transitions, seed=seed)
         return self.evaluation.target.whitening.to_z(found.u).numpy(), found
