@@ -124,7 +124,7 @@ def moving_average(data: Data) -> Model:
 
 
 def _hidden_markov(u: Array, v: Array, support: str, emission: Callable[..., tuple[Any, Any, Any]]) -> Model:
-    """Two hidden states, summed out; the first time has no transition, and weight one for each state.
+    """Two hidden states, summed out; the first time has no transition, and probability one half for each state.
 
     Log densities of emissions are linear in (1, u_t, v_t), up to what no parameter changes; ``emission`` gives the
     three coefficients for parameters phi and lambda of a state, [n] each.

@@ -9,7 +9,8 @@ and the log likelihood is the sum of log a_t and log w_t (Rabiner, Proceedings o
 points is a few operations on [n], so that it stays in a processor's first cache. For few points, where TensorFlow's
 loop itself would take the time, 2 x 2 matrices of neighbouring times are multiplied instead, pair by pair.
 
-In the code w_t is divided by max(1, exp(d_t)), lest it overflow.
+In the code w_t is divided by max(1, exp(d_t)), lest it overflow, and 1 - p_t is carried beside p_t, lest it be
+rounding alone.
 """
 
 from __future__ import annotations
@@ -59,22 +60,24 @@ def in_tensorflow() -> Callable[..., Any]:
             inside = lambda t, *_: (t >= 0) & (t < count)  # noqa: E731
             return tf.while_loop(inside, body, (begin, *state), maximum_iterations=count, parallel_iterations=1)
 
-        def forward(t: Any, p: Any, found: Any, p_: Any, q_: Any) -> Any:
+        def forward(t: Any, p: Any, other: Any, found: Any, p_: Any, other_: Any, w_: Any) -> Any:
             a, b = scaled(d[t])
-            w = p * a + (1.0 - p) * b
-            q = p * a / w
-            return t + 1, second + persistence * q, found + tf.math.log(w), p_.write(t, p), q_.write(t, q)
+            w = p * a + other * b
+            q, not_q = p * a / w, other * b / w
+            saved = p_.write(t, p), other_.write(t, other), w_.write(t, w)
+            state = first * q + second * not_q, (1.0 - first) * q + (1.0 - second) * not_q
+            return t + 1, *state, found + tf.math.log(w), *saved
 
         start = START + tf.zeros_like(first)
-        *_, found, p_, q_ = loop(forward, 0, start, tf.zeros_like(first), rows(), rows())
-        p_, q_ = p_.stack(), q_.stack()
+        *_, found, p_, other_, w_ = loop(forward, 0, start, start, tf.zeros_like(first), rows(), rows(), rows())
+        p_, other_, w_ = p_.stack(), other_.stack(), w_.stack()
 
         def gradient(upstream: Any) -> Any:
             def backward(t: Any, d_p: Any, d_first: Any, d_second: Any, d_d: Any) -> Any:
-                p, q, d_q = p_[t], q_[t], persistence * d_p
-                first_, second_ = d_first + d_p * q, d_second + d_p * (1.0 - q)
-                zero, one = q / p, (1.0 - q) / (1.0 - p)
-                d_d = d_d.write(t, upstream * (1.0 - q - tf.cast(d[t] > 0.0, d.dtype)) - d_q * q * (1.0 - q))
+                zero, one = (part / w_[t] for part in scaled(d[t]))
+                q, not_q, d_q = p_[t] * zero, other_[t] * one, persistence * d_p
+                first_, second_ = d_first + d_p * q, d_second + d_p * not_q
+                d_d = d_d.write(t, tf.where(d[t] > 0.0, -q, not_q) * upstream - d_q * q * not_q)
                 return t - 1, upstream * (zero - one) + d_q * zero * one, first_, second_, d_d
 
             zeros = tf.zeros_like(first)
@@ -86,7 +89,7 @@ def in_tensorflow() -> Callable[..., Any]:
     def log_likelihood(log_a: Any, log_b: Any, first: Any, second: Any) -> Any:
         d = log_b - log_a
         few = d.shape[1] is not None and d.shape[1] <= FEW
-        return tf.reduce_sum(log_a + tf.nn.relu(d), 0) + (pairwise if few else recursion)(d, first, second)
+        return tf.reduce_sum(tf.maximum(log_a, log_b), 0) + (pairwise if few else recursion)(d, first, second)
 
     return log_likelihood
 
@@ -97,13 +100,15 @@ def in_jax() -> Callable[..., Any]:
     import jax.numpy as jnp
 
     def log_likelihood(log_a: Any, log_b: Any, first: Any, second: Any) -> Any:
-        def forward(p: Any, d: Any) -> Any:
+        def forward(state: Any, d: Any) -> Any:
             small = jnp.exp(-jnp.abs(d))
             a, b = jnp.where(d > 0.0, small, 1.0), jnp.where(d > 0.0, 1.0, small)
-            w = p * a + (1.0 - p) * b
-            return second + (first - second) * p * a / w, jnp.log(w)
+            w = state[0] * a + state[1] * b
+            q, not_q = state[0] * a / w, state[1] * b / w
+            return (first * q + second * not_q, (1.0 - first) * q + (1.0 - second) * not_q), jnp.log(w)
 
-        scaled = jax.lax.scan(forward, START + 0.0 * first, log_b - log_a)[1]
+        start = START + 0.0 * first
+        scaled = jax.lax.scan(forward, (start, start), log_b - log_a)[1]
         return (scaled + jnp.maximum(log_a, log_b)).sum(0)
 
     return log_likelihood

@@ -42,13 +42,14 @@ COUNTS = (
 NUM_TRIED = 4
 SIMPLEX_TOLERANCE = 1e-3
 MAX_SIZE = 16_384  # the whitening holds D^2 numbers in double precision, 2 GiB
+_DERIVED_FIX = "return a dict of new names -> arrays whose first axis is the draws', e.g. {'ratio': d['mu'] / d['tau']}"
 _SEE = "see `Extending` in the documentation for what this part must offer, or leave it out for the default"
 
 
 def check_options(
     *, vectorized: Any, progress: Any, callbacks: Any, derived: Any, ratio_loss: Any, **parts: Any
 ) -> None:
-    """Nothing, if every option is of its kind; ``parts`` are sampler, critic and contrast, or None.
+    """Nothing, if every option is of its kind; ``parts`` are sampler, critic, contrast or summary, or None.
 
     Raises:
         ConfigurationError: an option is of another kind.
@@ -245,7 +246,6 @@ def try_parts(parts: Parts, event_size: int) -> None:
 
 def try_derived(derived: Derived, draws: Any, num_draws: int) -> None:
     """Call ``derived`` on draws [S, ...]; ``DataError`` when it raises, or what it returns is not [S, ...] by name."""
-    fix = "return a dict of new names -> arrays whose first axis is the draws', e.g. {'ratio': d['mu'] / d['tau']}"
     try:
         with np.errstate(all="ignore"):
             found = derived(draws)
@@ -253,20 +253,24 @@ def try_derived(derived: Derived, draws: Any, num_draws: int) -> None:
         return  # of these draws, perhaps, not of the function
     except Exception as error:
         got = first_line(error)
-        raise DataError(expected="derived to run on a batch of draws", got=got, fix=fix) from error
-    if not isinstance(found, Mapping):
-        raise DataError(expected="derived to return a dict of arrays", got=a_kind(found), fix=fix)
+        raise DataError(expected="derived to run on a batch of draws", got=got, fix=_DERIVED_FIX) from error
     check_derived(found, draws if isinstance(draws, Mapping) else {UNNAMED: draws}, num_draws)
 
 
 def check_derived(found: Mapping[str, Any], named: Mapping[str, Any], num_draws: int) -> None:
     """Nothing, if derived quantities have names beside those of the draws, and their first axis; else ``DataError``."""
+    if not isinstance(found, Mapping):
+        raise DataError(expected="derived to return a dict of arrays", got=a_kind(found), fix=_DERIVED_FIX)
     for name, value in found.items():
-        shape, kind = np.shape(value), np.asarray(value).dtype.kind
-        if not isinstance(name, str) or kind not in "biuf":
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            array = np.zeros((), object)
+        shape, fits = array.shape, array.dtype.kind in "biuf" and not np.ma.is_masked(value)
+        if not isinstance(name, str) or not fits:
             raise DataError(
                 expected="derived quantities as arrays of numbers, with names as keys",
-                got=f"{name!r}: {a_kind(value)}" + ("" if kind in "biuf" else f" of dtype {np.asarray(value).dtype}"),
+                got=f"{name!r}: {a_kind(value)}" + ("" if fits else f" of dtype {array.dtype}"),
                 fix="return a dict of text -> array, e.g. {'ratio': d['mu'] / d['tau']}; of a complex array its parts",
             )
         if name in named or shape[:1] != (num_draws,):
@@ -284,6 +288,8 @@ def start_values(start: Any) -> Any:
         parts = {name: np.asarray(value) for name, value in (start if named else {"": start}).items()}
     except ValueError as error:
         raise _no_start(first_line(error)) from error
+    if any(map(np.ma.is_masked, start.values() if named else [start])):
+        raise _no_start("masked values")
     for value in parts.values():
         if value.dtype.kind not in "iuf":
             raise _no_start(f"{a_kind(start)} of {value.dtype}")

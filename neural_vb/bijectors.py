@@ -134,6 +134,12 @@ class EventMap:
     def parts(self, draws: Draws) -> Parts:
         """The parts of constrained draws in order and dtype; raises ``EventShapeError`` as ``inverse`` does."""
         if self.names is None:
+            if isinstance(draws, Mapping):
+                raise EventShapeError(
+                    expected="one array, for an event without names, or beside derived quantities under 'z'",
+                    got=f"a dict with keys {sorted(map(str, draws))}",
+                    fix="pass the array itself",
+                )
             values = [draws]
         elif isinstance(draws, Mapping) and not set(self.names) - set(draws):
             values = [draws[name] for name in self.names]
@@ -144,8 +150,9 @@ class EventMap:
             )
         try:
             tensors = [tf.convert_to_tensor(value) for value in values]
-            if any(tensor.dtype.is_complex for tensor in tensors):
-                raise TypeError("complex numbers")
+            odd = [tensor.dtype.name for tensor in tensors if tensor.dtype.is_complex or tensor.dtype == tf.string]
+            if odd or any(map(np.ma.is_masked, values)):
+                raise TypeError(odd[0] if odd else "masked values")
             parts = tuple(tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, self.dtypes, strict=True))
         except (TypeError, ValueError, tf.errors.OpError) as error:
             raise EventShapeError(

@@ -89,6 +89,12 @@ def columns(draws: Any, *, var_names: Sequence[str] | str | None = None) -> dict
 
 
 def _array(name: str, value: Any) -> np.ndarray:
+    if np.ma.is_masked(value):
+        raise DataError(
+            expected=f"{name!r} without missing values",
+            got=f"{np.ma.count_masked(value)} masked of {np.size(value)} values",
+            fix="drop them, or fill them in",
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:

@@ -39,7 +39,9 @@ def _rows(z: Tensor) -> Array:
         raise EventShapeError(
             expected="draws on the first axis of every part",
             got="a single point" if z.ndim < 2 else f"{z.ndim - 1} axes before the event's",
-            fix="add the axis: draws[np.newaxis]" if z.ndim < 2 else "flatten them: draws.reshape(-1, *event_shape)",
+            fix="add the axis: draws[np.newaxis], or so for each part"
+            if z.ndim < 2
+            else "flatten them: draws.reshape(-1, *event_shape), or so for each part",
         )
     return z
 

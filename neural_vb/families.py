@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb import joints
-from neural_vb._text import a_kind
+from neural_vb._text import a_kind, first_line
 from neural_vb._types import Array, Draws, Seed, Tensor
 from neural_vb.compilation import Compiled
 from neural_vb.errors import DataError
@@ -93,30 +93,27 @@ class JointFamily:
         if not isinstance(data, Mapping) or set(data) != set(self.observed):
             raise DataError(
                 expected=f"data sets as a dict with the keys {list(self.observed)}",
-                got=f"{sorted(data)}" if isinstance(data, Mapping) else a_kind(data),
+                got=f"{sorted(map(str, data))}" if isinstance(data, Mapping) else a_kind(data),
                 fix="pass {name: array [B, *event]} with one entry for each observed part",
             )
         rows, sizes = [], {}
         for name, shape in self.data_shapes.items():
-            if np.ma.is_masked(data[name]):
-                raise joints.missing_values(name, f"{np.ma.count_masked(data[name])} masked values")
-            value = np.asarray(data[name])
+            value = _numbers(name, data[name])
             if value.ndim != len(shape) + 1 or value.shape[1:] != shape:
                 raise DataError(
                     expected=f"{name!r} of shape [B, {', '.join(map(str, shape))}]",
                     got=f"shape {list(value.shape)}",
                     fix="put the axis of data sets first, and keep the joint's shape behind it",
                 )
-            if not np.isfinite(value.astype(np.float64)).all():
-                finite = np.isfinite(value.astype(np.float64)).reshape(len(value), math.prod(shape))
-                bad = int((~finite.all(1)).sum())
+            finite = np.isfinite(value).reshape(len(value), math.prod(shape)).all(1)
+            if not finite.all():
                 raise DataError(
-                    expected=f"finite values of {name!r}",
-                    got=f"NaN or infinity in {bad} of {len(value)} data sets",
+                    expected=f"finite values of {name!r}, in single precision too",
+                    got=f"NaN or infinity in {int((~finite).sum())} of {len(value)} data sets",
                     fix="drop those data sets, or make missing values a latent part",
                 )
             sizes[name] = len(value)
-            rows.append(value.reshape(len(value), math.prod(shape)).astype(np.float32))
+            rows.append(value.reshape(len(value), math.prod(shape)))
         if len(set(sizes.values())) > 1 or 0 in sizes.values():
             raise DataError(
                 expected="the same positive number of data sets in every part",
@@ -168,3 +165,20 @@ class JointFamily:
         order = joints.unpack(self.joint, self.joint.dtype)
         value = self.joint.log_prob(joints.pack(self.joint.dtype, {name: known[name] for name in order}))
         return tf.reshape(tf.cast(value, self.dtype) + self.template.event_map.log_det(flat), lead)
+
+
+def _numbers(name: str, raw: Any) -> Array:
+    """Data sets as single-precision numbers; ``DataError`` when they are none, or not all there."""
+    pieces = raw if isinstance(raw, list | tuple) else [raw]
+    if any(map(np.ma.is_masked, pieces)):
+        masked = sum(int(np.ma.count_masked(piece)) for piece in pieces)
+        raise joints.missing_values(name, f"{masked} masked values")
+    try:
+        value, fault = np.asarray(raw), ""
+    except (TypeError, ValueError) as error:
+        value, fault = np.zeros(()), first_line(error)
+    if fault or value.dtype.kind not in "biuf":
+        got = fault or f"an array of {value.dtype}"
+        raise DataError(expected=f"numbers for {name!r}", got=got, fix="pass an array of one dtype and full rows")
+    with np.errstate(over="ignore"):
+        return value.astype(np.float32)

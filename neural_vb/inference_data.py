@@ -126,11 +126,14 @@ def _labels(name: str, values: Any) -> np.ndarray:
         raise ConfigurationError(
             expected="`coords` of event dimensions", got=repr(name), fix=f"leave {name!r} out: it is added for you"
         )
-    array = np.asarray(values)
-    if array.ndim != 1:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = None
+    if array is None or array.ndim != 1:
         raise ConfigurationError(
             expected=f"a list of labels for the dimension {name!r} in `coords`",
-            got=f"shape {array.shape}",
+            got="rows of different lengths" if array is None else f"shape {array.shape}",
             fix=f"pass {{{name!r}: [one label per position]}}",
         )
     if array.dtype.kind == "O" and all(isinstance(value, str) for value in array):

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import ndimage
 
-from neural_vb._text import a_kind, shown
+from neural_vb._text import a_kind, first_line, shown
 from neural_vb.errors import ConfigurationError, DataError
 
 GRID_1D = 512
@@ -209,7 +209,11 @@ def density_on_grid(
     centres = (np.arange(GRID_2D) + 0.5) / GRID_2D
     xs, ys = np.meshgrid(*[low + (high - low) * centres for low, high in (x_limits, y_limits)])
     points = np.stack([xs.ravel(), ys.ravel()], -1)
-    values = np.array(log_density(points.astype(dtype if np.dtype(dtype).kind == "f" else np.float64)), np.float64)
+    try:
+        values = np.array(log_density(points.astype(dtype if np.dtype(dtype).kind == "f" else np.float64)), np.float64)
+    except Exception as error:
+        got, fix = first_line(error), "call log_density on an array of points [n, 2] yourself to find the line"
+        raise DataError(expected="log_density to run on a batch of points", got=got, fix=fix) from error
     if values.shape != (len(points),):
         raise DataError(
             expected=f"a log density of shape [{len(points)}] for points of shape [{len(points)}, 2]",

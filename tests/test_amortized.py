@@ -112,6 +112,11 @@ def test_the_same_seed_gives_the_same_draws(fitted: AmortizedPosterior, data: di
         ({"y": np.zeros((2, NUM_ROWS + 1))}, r"of shape \[B, 5\]"),
         ({"y": np.full((2, NUM_ROWS), np.nan)}, "NaN or infinity in 2 of 2"),
         ({"y": np.zeros((0, NUM_ROWS))}, "positive number of data sets"),
+        ({"y": [np.ma.masked_less(np.arange(-1.0, NUM_ROWS - 1), 0.0)] * 2}, "got 2 masked values"),
+        ({"y": np.full((2, NUM_ROWS), 1e300)}, "in single precision too; got NaN or infinity in 2 of 2"),
+        ({"y": np.ones((2, NUM_ROWS)) * 1j}, "numbers for 'y'; got an array of complex128"),
+        ({"y": [["a"] * NUM_ROWS]}, "numbers for 'y'; got an array of <U1"),
+        ({"y": [[1.0, 2.0], [1.0]]}, "numbers for 'y'; got ValueError"),
         ({"y": np.ma.masked_less(np.arange(-1.0, NUM_ROWS - 1)[None], 0.0)}, "without missing values; got 1 masked"),
     ],
 )

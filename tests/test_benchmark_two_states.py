@@ -83,3 +83,24 @@ def test_odds_beyond_any_number_do_no_harm() -> None:
     np.testing.assert_allclose(found, [500.0 + 2 * np.log(0.5), 2 * np.log(0.5) + np.log1p(np.exp(0.5))], rtol=1e-6)
     shares = [[1.0, 0.0], [1.0, 1.0 / (1.0 + np.exp(-0.5))]]
     np.testing.assert_allclose(tape.gradient(found, one), shares, rtol=1e-5)
+
+
+def test_single_precision_holds_where_a_state_lasts_for_ever() -> None:
+    """Against double precision, with 1 - first down to the spacing of single precision."""
+    zero, one = 2.0 * RNG.standard_normal((2, 60, 100)).astype(np.float32) + np.float32([[[1.0]], [[0.0]]])
+    first = (1.0 - RNG.choice([1e-2, 1e-4, 1e-6, 6e-8], 100)).astype(np.float32)
+    given = [zero, one, first, RNG.uniform(0.01, 0.99, 100).astype(np.float32)]
+    found = {}
+    for dtype in (tf.float32, tf.float64):
+        with tf.GradientTape() as tape:
+            parts = [tf.cast(part, dtype) for part in given]
+            tape.watch(parts)
+            total = two_states.in_tensorflow()(*parts)
+        found[dtype] = [total, *tape.gradient(total, parts)]
+    for single, double in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(single, double, rtol=5e-4, atol=1e-4)  # sums of terms that cancel
+
+
+def test_an_impossible_state_has_a_likelihood() -> None:
+    zero, one, half = tf.fill([3, 1], -np.float32(np.inf)), tf.ones([3, 1]), tf.constant([0.5])
+    np.testing.assert_allclose(two_states.in_tensorflow()(zero, one, half, half), 3.0 + 3 * np.log(0.5), rtol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from neural_vb import smoothing
+from neural_vb.errors import DataError
 
 NORMAL = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)  # a sample without sampling error
 EXPONENTIAL = stats.expon.ppf((np.arange(20_000) + 0.5) / 20_000)
@@ -134,3 +135,11 @@ def test_a_grid_ends_at_a_bound_and_goes_beyond_a_soft_edge() -> None:
         assert (points[0] >= sample.min()) == at_bound
     points, density = smoothing.density_1d(radius * np.cos(angle), (-100.0, 100.0))
     assert max(density[0], density[-1]) < 0.02 * density.max()
+
+
+def test_errors_of_a_density_are_named() -> None:
+    def two_arguments(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a + b
+
+    with pytest.raises(DataError, match="log_density to run on a batch of points; got TypeError"):
+        smoothing.density_on_grid(two_arguments, (0.0, 1.0), (0.0, 1.0), np.float64)  # type: ignore[arg-type]

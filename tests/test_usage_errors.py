@@ -22,8 +22,10 @@ tfd = tfp.distributions
         (lambda draws: {1: draws["mu"]}, "got 1: an array"),
         (lambda draws: {"sign": np.where(draws["mu"] > 1.0, "high", "low")}, "got 'sign': an array of dtype <U4"),
         (lambda draws: {"root": np.sqrt(draws["mu"] + 0j)}, "of a complex array its parts"),
+        (lambda draws: {"rows": [[1.0], [1.0, 2.0]]}, "got 'rows': a list of dtype object"),
+        (lambda draws: {"mu_": np.ma.masked_less(draws["mu"], 1.0)}, "got 'mu_': a MaskedArray"),
     ],
-    ids=["number for a name", "text", "complex"],
+    ids=["number for a name", "text", "complex", "ragged", "masked"],
 )
 def test_derived_quantities_are_numbers_with_names(named_posterior: nvb.Posterior, derived: Callable, got: str) -> None:
     with pytest.raises(nvb.DataError, match=f"arrays of numbers, with names as keys; .*{got}"):
@@ -35,9 +37,19 @@ def test_draws_have_one_axis_before_those_of_the_event(banana_posterior: nvb.Pos
     for ask in (banana_posterior.log_prob, banana_posterior.log_prob_estimate, derived.log_prob):
         with pytest.raises(nvb.EventShapeError, match=r"got 2 axes before .*Fix: flatten them: draws\.reshape"):
             ask(np.zeros((4, 5, 2)))
-    for wrong in ({"radius": np.ones(3)}, np.zeros((3, 2)) * 1j):
-        with pytest.raises(nvb.EventShapeError, match="real numbers"):
-            derived.log_prob(wrong)
+    with pytest.raises(nvb.EventShapeError, match=r"under 'z'; got a dict with keys \['radius'\]"):
+        derived.log_prob({"radius": np.ones(3)})
+
+
+def test_draws_are_real_numbers_without_masks(banana_posterior: nvb.Posterior) -> None:
+    masked = np.ma.masked_less(np.arange(6.0).reshape(3, 2), 1.0)
+    for wrong, got in ((np.zeros((3, 2)) * 1j, "complex128"), ([["a", "b"]], "string"), (masked, "masked values")):
+        with pytest.raises(nvb.EventShapeError, match=f"real numbers; got TypeError: {got}"):
+            banana_posterior.log_prob(wrong)
+    with pytest.raises(nvb.DataError, match="'x' without missing values; got 1 masked of 6 values"):
+        banana_posterior.to_arviz(5, constant_data={"x": masked})
+    with pytest.raises(nvb.ConfigurationError, match=r"labels for the dimension 'k' .*; got rows of different lengths"):
+        banana_posterior.to_arviz(5, coords={"k": [[1], [1, 2]]})
 
 
 def test_a_calibration_comes_from_sbc(banana_posterior: nvb.Posterior) -> None:
