@@ -55,7 +55,7 @@ def test_eight_schools_against_reference_draws() -> None:
     z = np.concatenate([draws["theta_trans"], draws["mu"][:, None], np.log(draws["tau"])[:, None]], 1)
     check(z, schools.UNCONSTRAINED_MEAN, schools.UNCONSTRAINED_SD, mean_error=0.06, sd_error=0.06)
     check(draws["theta"], schools.THETA_MEAN, schools.THETA_SD, mean_error=0.06, sd_error=0.08)
-    assert posterior.status.reason == "plateau"
+    assert posterior.status.reason == "met"
 
 
 @pytest.mark.slow
@@ -158,12 +158,10 @@ def test_scales_from_a_millionth_to_a_hundred_million() -> None:
     def log_prob(z: tf.Tensor) -> tf.Tensor:
         return -0.5 * tf.reduce_sum(((z - tf.cast(mean, z.dtype)) / tf.cast(sd, z.dtype)) ** 2, -1)
 
-    # From the origin such a density looks as if it rose for ever.
-    with pytest.raises(nvb.ImproperDensityError, match=r"pass start=\.\.\. where the mass is if it is millions"):
-        fit(log_prob, event_shape=[2])
-    posterior = fit(log_prob, event_shape=[2], start=[0.0, 1e8])
-    check(posterior.sample(NUM_DRAWS, seed=1), mean, sd)
-    assert abs(posterior.elbo.value - math.log(2.0 * math.pi * 1e-6 * 1e8)) < 0.05
+    for start in (None, [0.0, 1e8]):  # from the origin such a density rises for a long while
+        posterior = fit(log_prob, event_shape=[2], start=start)
+        check(posterior.sample(NUM_DRAWS, seed=1), mean, sd)
+        assert abs(posterior.elbo.value - math.log(2.0 * math.pi * 1e-6 * 1e8)) < 0.05
 
 
 @pytest.mark.slow
