@@ -87,6 +87,7 @@ def test_resampling_follows_the_target_and_never_takes_what_is_not_finite() -> N
     assert z.mean() == pytest.approx(np.sqrt(2.0 / np.pi), abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # JAX's own, which change from version to version
 def test_gaussians_of_our_own_are_still_needed() -> None:
     """At a point of a standard normal, with the exact Hessian, the mean is 0. BlackJAX 1.7.1's is twice the point."""

@@ -74,6 +74,7 @@ def quick_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     return posteriors
 
 
+@pytest.mark.slow  # .ci/run has a step of its own for them
 @pytest.mark.filterwarnings("ignore::neural_vb.errors.ImportanceWarning")  # fits cut short have earned it
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.name)
 def test_python_blocks_of_a_page_run(page: Path, quick_fit: list[Any]) -> None:

@@ -188,6 +188,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     np.testing.assert_array_equal(one.history.elbo, two.history.elbo)
 
 
+@pytest.mark.slow
 def test_each_mode_repeats_itself_and_the_argument_overrides_the_setting() -> None:
     with_xla = replace(PLAIN, jit_compile=True)
     compiled, again, plain = run(config=with_xla), run(config=with_xla), run()
