@@ -58,7 +58,8 @@ def test_a_posterior_that_was_met_does_all_that_others_do(met: nvb.Posterior, tm
     assert more.history.step[-1] > 0
 
 
-@pytest.mark.parametrize("asked", [pytest.param("parts", marks=pytest.mark.slow), "config"])
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["parts", "config"])
 def test_a_config_or_parts_ask_for_training(asked: str) -> None:
     parts = {"critic": nvb.critics.MLPCritic(), "callbacks": [lambda step, metrics: True]}
     options: dict[str, Any] = parts if asked == "parts" else {"config": TINY}

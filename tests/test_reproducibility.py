@@ -165,7 +165,9 @@ def funnel(z: tf.Tensor) -> tf.Tensor:
     return -0.5 * tf.reduce_sum(v**2 / 9.0 + tf.cos(2.0 * v) + v + z[:, 1:] ** 2 * tf.exp(-v), -1)
 
 
-@pytest.mark.parametrize("log_prob", [normal, pytest.param(ring, marks=pytest.mark.slow), funnel])
+@pytest.mark.parametrize(
+    "log_prob", [normal, pytest.param(ring, marks=pytest.mark.slow), pytest.param(funnel, marks=pytest.mark.slow)]
+)
 def test_the_log_density_is_traced_five_times_at_most(
     few_particles: None, monkeypatch: pytest.MonkeyPatch, log_prob: Callable[[tf.Tensor], tf.Tensor]
 ) -> None:
