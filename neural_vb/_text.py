@@ -40,6 +40,11 @@ def a_kind(value: object) -> str:
     return "None" if value is None else with_article(_KINDS.get(type(value).__name__, type(value).__name__))
 
 
+def a_kind_or_class(value: object) -> str:
+    """The same, but a class by its name, as it is often taken for an instance: ``the class Normal``."""
+    return f"the class {value.__name__}" if isinstance(value, type) else a_kind(value)
+
+
 def with_article(noun: str) -> str:
     """``a posterior``, ``an Exponential``."""
     return f"{'an' if noun[0] in 'AEIOaeio' else 'a'} {noun}"

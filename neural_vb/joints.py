@@ -18,7 +18,7 @@ import tensorflow_probability as tfp
 
 from neural_vb import supports
 from neural_vb._mends import mend_pad
-from neural_vb._text import a_kind, closest, first_line, shown, suggestion, with_article
+from neural_vb._text import a_kind, a_kind_or_class, closest, first_line, shown, suggestion, with_article
 from neural_vb._types import Array, Seed, Tensor
 from neural_vb.errors import ConfigurationError, DataError, DtypeError, LatentError, TargetShapeError
 
@@ -216,7 +216,7 @@ def part_names(joint: Any) -> tuple[str, ...]:
     if not isinstance(joint, tfd.JointDistribution):
         raise ConfigurationError(
             expected="joint as a TFP joint distribution (tfd.JointDistribution...)",
-            got=f"the class {joint.__name__}" if isinstance(joint, type) else a_kind(joint),
+            got=a_kind_or_class(joint),
             fix="build one, such as tfd.JointDistributionNamedAutoBatched({...}), and pass that",
         )
     # The argument that names dummies differs between the kinds; a name of our own shows which parts have none.

@@ -106,7 +106,8 @@ class Posterior:
         draws = tf.nest.map_structure(lambda part: np.asarray(part), self._evaluation.constrain(z))
         if self.derived is None:
             return draws
-        extra, named = self.derived(draws), dict(draws) if isinstance(draws, Mapping) else {UNNAMED: draws}
+        extra = self.derived(draws)
+        named = dict(draws) if isinstance(draws, Mapping) else {UNNAMED: draws}
         arguments.check_derived(extra, named, z.shape[0])
         return named | {name: np.asarray(value) for name, value in extra.items()}
 

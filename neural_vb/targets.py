@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from neural_vb import bijectors, joints, returned
-from neural_vb._text import a_kind, first_line, listed
+from neural_vb._text import a_kind_or_class, first_line, listed
 from neural_vb._types import Array, Draws, LogProbFn, Seed, Target, Tensor
 from neural_vb.bijectors import EventMap
 from neural_vb.compilation import graph
@@ -332,11 +332,10 @@ def as_target(
     if isinstance(target, tfd.Distribution | type) or not callable(target):
         if inspect.isgenerator(target):
             raise _undecorated(f"the generator {target.__name__}")
-        kind = f"the class {target.__name__}" if isinstance(target, type) else a_kind(target)
         single = isinstance(target, tfd.Distribution)
         raise UnsupportedError(
             expected="a log density (a callable), a TFP joint distribution or a Target",
-            got=kind,
+            got=a_kind_or_class(target),
             fix="pass its log_prob with event_shape=..., or put it into a tfd.JointDistributionNamed"
             if single
             else "pass a function from points [n, ...] to log densities [n], with event_shape=...",
