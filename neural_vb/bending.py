@@ -73,9 +73,10 @@ class Bend(NamedTuple):
         """[..., D] -> z [..., D], log |det dz/dy| [...]."""
         t = y[..., :1]
         h = tf.sqrt(1.0 + t**2)
-        one = tf.ones_like(t)
-        log_scale = tf.tensordot(tf.concat([one, t, h], -1), self.log_scale, 1)
-        mean = tf.tensordot(tf.concat([one, t, t**2, h], -1), self.mean, 1)
+        slope, curved = tf.unstack(self.log_scale)[:2], self.log_scale[2]
+        numbers = tf.concat([self.mean, tf.stack([*slope, tf.zeros_like(curved), curved])], 1)
+        both = tf.tensordot(tf.concat([tf.ones_like(t), t, t**2, h], -1), numbers, 1)
+        mean, log_scale = tf.split(both, 2, -1)
         w = mean + tf.exp(log_scale) * y
         z = tf.tensordot(w, tf.transpose(self.matrix), 1) + self.shift
         return z, tf.reduce_sum(log_scale, -1) + self.log_det

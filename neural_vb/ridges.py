@@ -62,12 +62,12 @@ class Ridge(NamedTuple):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[..., D] -> w [..., D], log |det dw/dx| [...]."""
         t = x[..., :1]
-        bends = [tf.sqrt(1.0 + (t - knot) ** 2) - math.hypot(1.0, knot) for knot in KNOTS]
-        basis = tf.concat([tf.ones_like(t), t, *bends], -1)
-        log_scale = tf.tensordot(basis, self.log_scale, 1)
-        w = tf.tensordot(basis, self.mean, 1) + tf.exp(log_scale) * x
-        for k in range(NUM_BASIS):
-            w += basis[..., k : k + 1] * tf.tensordot(x, tf.transpose(self.mixing[k]), 1)
+        bends = tf.sqrt(1.0 + (t - tf.constant(KNOTS, t.dtype)) ** 2) - tf.constant(np.hypot(1.0, KNOTS), t.dtype)
+        basis = tf.concat([tf.ones_like(t), t, bends], -1)
+        # Few products of many columns: XLA compiles each for as long as all.
+        mean, log_scale = tf.split(tf.tensordot(basis, tf.concat([self.mean, self.log_scale], 1), 1), 2, -1)
+        mixed = tf.tensordot(x, tf.transpose(self.mixing, [2, 0, 1]), 1)
+        w = mean + tf.exp(log_scale) * x + tf.reduce_sum(basis[..., tf.newaxis] * mixed, -2)
         return w, tf.reduce_sum(log_scale, -1)
 
     def inverse(self, w: Array) -> tuple[Array, Array]:

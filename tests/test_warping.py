@@ -35,6 +35,15 @@ def test_inverse_and_jacobian() -> None:
     np.testing.assert_allclose(np.log(slopes).sum(1), log_det, atol=1e-5)
 
 
+def test_gradients_are_the_slopes_at_zero_and_far_out_too() -> None:
+    y = tf.constant([[0.0], [-0.0], [1e-300], [-1e-12], [1e-8], [-1.0], [3.0], [-1e4], [1e8]], tf.float64)
+    for warp in (warping.identity(1), a_warp(1, 3)):
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            x, log_det = warp.forward(y)
+        np.testing.assert_allclose(np.log(tape.gradient(x, y)[:, 0]), log_det, rtol=1e-9, atol=1e-9)
+
+
 def test_the_identity() -> None:
     y = np.random.default_rng(0).normal(size=(5, 3))
     x, log_det = warping.identity(3).forward(tf.constant(y))
