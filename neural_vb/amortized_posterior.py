@@ -117,7 +117,8 @@ class AmortizedPosterior:
             tuning, _ = self._resampled(rows, NUM_TUNING, fold_in([seed, number], Stream.TUNING))
             u, pareto_k = self._resampled(rows, num_draws, fold_in([seed, number], Stream.CONTRAST))
             start = polish.Coordinates(*map(tf.constant, polish.coordinates(tuning)))
-            found.append(self._polish(u, tuning, start, rows, key, tf.constant(num_transitions)))
+            run = self._transitions
+            found.append(polish.polish(run, u, tuning, start, rows, seed=key, num_transitions=num_transitions).u)
             tails.append(pareto_k)
         _warn(np.concatenate(tails)[: len(x)])
         return tf.concat(found, 1)[:, : len(x)]
@@ -145,13 +146,9 @@ class AmortizedPosterior:
         return WhitenedTarget(self.family, self.whitening)
 
     @cached_property
-    def _polish(self) -> Compiled:
-        density = self._whitened.value_and_gradient
-
-        def run(u: Tensor, tuning: Tensor, start: Any, x: Tensor, seed: Tensor, num_transitions: Tensor) -> Tensor:
-            return polish.polish(density, u, tuning, start, x, seed=seed, num_transitions=num_transitions).u
-
-        return Compiled(run, jit_compile=self.versions.get("jit_compile", "True") == "True")
+    def _transitions(self) -> polish.Transitions:
+        jit_compile = self.versions.get("jit_compile", "True") == "True"
+        return polish.Transitions(self._whitened.value_and_gradient, jit_compile=jit_compile)
 
     @cached_property
     def _constrain(self) -> Compiled:

@@ -117,12 +117,20 @@ class Compiled:
     Args:
         function: of tensors, traceable.
         jit_compile: try XLA.
+        part: the one part of it that XLA is to compile; the function is given it before its arguments. None: all.
     """
 
-    def __init__(self, function: Callable[..., Any], *, jit_compile: bool) -> None:
-        self._function = function
+    def __init__(
+        self, function: Callable[..., Any], *, jit_compile: bool, part: Callable[..., Any] | None = None
+    ) -> None:
+        self._function, self._part = function, part
         self.jit_compile = jit_compile
-        self._compiled = graph(function, jit_compile=jit_compile)
+        self._compiled = self._built()
+
+    def _built(self) -> Any:
+        if self._part is None:
+            return graph(self._function, jit_compile=self.jit_compile)
+        return graph(functools.partial(self._function, graph(self._part, jit_compile=self.jit_compile)))
 
     def __call__(self, *arguments: Any) -> Any:
         if not self.jit_compile:
@@ -141,5 +149,5 @@ class Compiled:
                 stacklevel=2,
             )
             self.jit_compile = False
-            self._compiled = graph(self._function)
+            self._compiled = self._built()
             return self._compiled(*arguments)

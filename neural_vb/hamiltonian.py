@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from neural_vb._types import Tensor
 
-ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
+ValueAndGradient = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Points(NamedTuple):
@@ -53,25 +53,30 @@ def propose(
     step: Tensor,
     num_leapfrog: Tensor,
     tempered: Callable[[Points], tuple[Tensor, Tensor]] = untempered,
+    fixed: Any = (),
 ) -> tuple[Points, Tensor]:
     """Where the leapfrog integrator arrives, and the log of the ratio at which Metropolis accepts that, [...].
 
     Args:
-        value_and_gradient: [..., D] -> ([...], [..., D]) of log p.
+        value_and_gradient: [..., D] -> ([...], [..., D]) of log p; it is given ``fixed`` too.
         points: at the start.
         momentum: [..., D], standard normal.
         step: scalar or [..., 1].
         num_leapfrog: number of steps.
         tempered: the points' target of this transition and its gradient, where that is not p.
+        fixed: a tuple of what the density is computed from, structures of tensors.
     """
 
-    def leapfrog(i: Tensor, points: Points, momentum: Tensor) -> tuple[Tensor, Points, Tensor]:
+    def leapfrog(i: Tensor, points: Points, momentum: Tensor, *held: Any) -> tuple[Any, ...]:
+        # Of what does not change in a loop XLA may want the values, and compile anew for each: it must not know.
+        step, fixed = held = tf.nest.map_structure(lambda part: tf.where(i < 0, tf.zeros_like(part), part), held)
         momentum += 0.5 * step * tempered(points)[1]
         u = points.u + step * momentum
-        points = Points(u, *value_and_gradient(u))
-        return i + 1, points, momentum + 0.5 * step * tempered(points)[1]
+        points = Points(u, *value_and_gradient(u, *fixed))
+        return i + 1, points, momentum + 0.5 * step * tempered(points)[1], *held
 
-    _, end, last = tf.while_loop(lambda i, *_: i < num_leapfrog, leapfrog, (tf.constant(0), points, momentum))
+    state = tf.constant(0), points, momentum, step, fixed
+    end, last = tf.while_loop(lambda i, *_: i < num_leapfrog, leapfrog, state)[1:3]
 
     def energy(points: Points, momentum: Tensor) -> Tensor:
         return tempered(points)[0] - 0.5 * tf.reduce_sum(momentum**2, -1)

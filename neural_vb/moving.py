@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from neural_vb import mixtures, polish
 from neural_vb._types import Array, Tensor
-from neural_vb.compilation import Compiled, slices
+from neural_vb.compilation import slices
 from neural_vb.mixtures import Stream
 from neural_vb.whitening import Frame, TracedTarget
 
@@ -28,16 +28,11 @@ class Mover:
         self.num_tuning = density.num // 4
         self.num_at_once = density.num - self.num_tuning
 
-        def run(
-            u: Tensor, tuning: Tensor, start: polish.Coordinates, key: Tensor, num: Tensor, frame: Frame
-        ) -> polish.Polished:
-            def value_and_gradient(u: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor]:
-                log_prob, gradient = density(u[:, 0], frame)
-                return log_prob[:, tf.newaxis], gradient[:, tf.newaxis]
+        def value_and_gradient(u: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+            log_prob, gradient = density(u[:, 0], frame)
+            return log_prob[:, tf.newaxis], gradient[:, tf.newaxis]
 
-            return polish.polish(value_and_gradient, u, tuning, start, None, seed=key, num_transitions=num)
-
-        self._runs = {jit_compile: Compiled(run, jit_compile=jit_compile) for jit_compile in (True, False)}
+        self._runs = {jit: polish.Transitions(value_and_gradient, jit_compile=jit) for jit in (True, False)}
 
     def __call__(
         self, frame: Frame, jit_compile: bool, u: Array, look: int, num_transitions: int
@@ -56,8 +51,13 @@ class Mover:
         ends, log_prob = [], []
         for rows in slices(len(rest), self.num_at_once):
             key = mixtures.fold_in([self.seed, len(u) * look + int(rows[0])], Stream.MOVES)
-            found = self._runs[jit_compile](
-                tf.constant(rest[rows]), tf.constant(tuning), start, key, tf.constant(num_transitions), frame
+            found = polish.polish(
+                self._runs[jit_compile],
+                *(tf.constant(rest[rows]), tf.constant(tuning)),
+                start,
+                frame,
+                seed=key,
+                num_transitions=num_transitions,
             )
             ends.append(found.u.numpy()[:, 0].astype(np.float64))
             log_prob.append(found.log_prob.numpy()[:, 0].astype(np.float64))

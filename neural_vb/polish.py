@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_vb._types import Array, Seed, Tensor
+from neural_vb.compilation import Compiled
 from neural_vb.hamiltonian import Points, propose
 from neural_vb.mixtures import fold_in, normal
 
@@ -72,27 +73,116 @@ def coordinates(u: Array) -> Coordinates:
     return Coordinates(mean, scale[:, :, None] * np.linalg.cholesky(correlation))
 
 
+class Transitions:
+    """Hamiltonian transitions of many chains under a density.
+
+    Trajectories have random lengths, the same for all chains, since a fixed one can return where it came from. Chains
+    differ in their steps, between an eighth of the tuned one and all of it, so that a draw in a steeper place than
+    the others moves too. Of a transition XLA compiles the trajectory alone: for the rest it would take longer than that
+    ever takes to run.
+
+    Args:
+        density: (u [S, B, D], x) -> log p [S, B] and its gradient; -inf and zero where it is not finite.
+        jit_compile: use XLA.
+        num_leapfrog: most steps of a trajectory.
+        reach: sds; trajectories are not longer, so that where steps are long few of them are made, a third of
+            the most at least; and most chains make steps near the tuned one.
+        num_parts: of the chains, which move beside each other; it divides their number.
+    """
+
+    def __init__(
+        self,
+        density: Density,
+        *,
+        jit_compile: bool,
+        num_leapfrog: int = NUM_LEAPFROG,
+        reach: float | None = None,
+        num_parts: int = 1,
+    ) -> None:
+        self._density, self._num_leapfrog, self._reach, self._num_parts = density, num_leapfrog, reach, num_parts
+        self._run = Compiled(self._transition, part=self.trajectory, jit_compile=jit_compile)
+
+    def __call__(
+        self, t: int, points: Points, step: Tensor, seed: Tensor, start: Coordinates, x: Any, num_tuning: int
+    ) -> tuple[Points, Tensor, Tensor]:
+        """Where chains are after transition t, the tuned step size [B], and the mean acceptance [B].
+
+        Number zero finds the gradient at the start.
+
+        Args:
+            t: counted from one.
+            points: v [S, B, D], in the coordinates ``start``.
+            step: [B].
+            seed: stateless seed [2] of all transitions.
+            start: coordinates.
+            x: what the density is given.
+            num_tuning: of the chains, the first, whose acceptance tunes the step size.
+        """
+        found: tuple[Points, Tensor, Tensor] = self._run(tf.constant(t), points, step, seed, start, x, num_tuning)
+        return found
+
+    def trajectory(
+        self, points: Points, momentum: Tensor, step: Tensor, num_leapfrog: Tensor, start: Coordinates, x: Any
+    ) -> tuple[Points, Tensor]:
+        """What :func:`neural_vb.hamiltonian.propose` finds in coordinates v; for XLA."""
+
+        def value_and_gradient(v: Tensor, start: Coordinates, *x: Any) -> tuple[Tensor, Tensor]:
+            value, gradient = self._density(_to_u(v, start), *(x or (None,)))
+            return value, tf.einsum("bij,sbi->sbj", start.scale_tril, gradient)
+
+        fixed = (start,) if x is None else (start, x)
+        return propose(value_and_gradient, points, momentum, step=step, num_leapfrog=num_leapfrog, fixed=fixed)
+
+    def _transition(
+        self,
+        trajectory: Callable[..., tuple[Points, Tensor]],
+        t: Tensor,
+        points: Points,
+        step: Tensor,
+        seed: Tensor,
+        start: Coordinates,
+        x: Any,
+        num_tuning: int,
+    ) -> tuple[Points, Tensor, Tensor]:
+        num, _, size = points.u.shape
+        noise = normal(tf.shape(points.u)[:-1], size + 3, fold_in(seed, t + 1))
+        uniform = 0.5 * tf.math.erfc(-noise[..., size:] / math.sqrt(2.0))
+        slow, share = uniform[..., 1], uniform[0, 0, 2]
+        if self._reach is None:
+            length = 1 + tf.cast(share * self._num_leapfrog, tf.int32)
+        else:
+            most = tf.clip_by_value(tf.math.ceil(self._reach / tf.reduce_min(step)), 1.0, float(self._num_leapfrog))
+            length, slow = tf.cast(tf.math.ceil((1.0 + 2.0 * share) / 3.0 * most), tf.int32), slow**2
+        first = t == 0
+        chain_step = tf.where(first, 0.0, step * tf.exp(-math.log(LARGEST_JITTER) * slow))
+        chains, ends = (points, noise[..., :size], chain_step[..., tf.newaxis]), []
+        for rows in np.split(np.arange(num), self._num_parts):
+            part = tf.nest.map_structure(lambda values, rows=rows: values[rows[0] : rows[-1] + 1], chains)
+            ends.append(trajectory(*part, tf.where(first, 1, length), start, x))
+        end, log_ratio = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *ends)
+        rate = tf.exp(tf.minimum(log_ratio, 0.0))
+        pace = 1.0 / tf.sqrt(1.0 + tf.cast(t, tf.float32))
+        tuned = step * tf.exp(pace * (tf.reduce_mean(rate[:num_tuning], 0) - TARGET_ACCEPTANCE))
+        accepted = tf.where(first, 0.0, tf.reduce_mean(rate[num_tuning:], 0))
+        chosen = first | (tf.math.log(uniform[..., 0]) < log_ratio)
+        return end.where(chosen, points), tf.where(first, step, tuned), accepted
+
+
 def polish(
-    density: Density,
+    transitions: Transitions,
     u: Tensor,
     tuning: Tensor,
     start: Coordinates,
     x: Any,
     *,
     seed: Seed,
-    num_transitions: int | Tensor,
-    num_leapfrog: int = NUM_LEAPFROG,
-    reach: float | None = None,
+    num_transitions: int,
     step_size: Tensor | None = None,
 ) -> Polished:
-    """Hamiltonian transitions of all draws in parallel. Call it inside a compiled function.
-
-    Trajectories have random lengths, the same for all chains, since a fixed one can return where it came from. Chains
-    differ in their steps, between an eighth of the tuned one and all of it, so that a draw in a steeper place than
-    the others moves too.
+    """Hamiltonian transitions of all draws in parallel. Call it outside of compiled functions.
 
     Args:
-        density: (u [S, B, D], x) -> log p [S, B] and its gradient; -inf and zero where it is not finite.
+        transitions: of the density.
         u: [S, B, D], where the chains begin.
         tuning: [S', B, D], draws that begin chains of their own; the step size of each data set follows the acceptance
             of these.
@@ -100,70 +190,24 @@ def polish(
         x: what the density wants to know, a structure of tensors, such as data sets [B, X]; or None.
         seed: stateless seed [2].
         num_transitions: of each chain.
-        num_leapfrog: most steps of a trajectory.
-        reach: sds; trajectories are not longer, so that where steps are long few of them are made, a third of
-            the most at least; and most chains make steps near the tuned one.
         step_size: [B], sds, where tuning begins.
     """
     num_tuning, width, size = tuning.shape[0], u.shape[1], u.shape[-1]
-    mean, scale_tril = (tf.cast(part, tf.float32) for part in start)
-    given = x is not None
+    start = Coordinates(*(tf.cast(part, tf.float32) for part in start))
     both = tf.concat([tuning, u], 0)
-    v = tf.linalg.triangular_solve(scale_tril, tf.transpose(both - mean, [1, 2, 0]))
+    v = tf.linalg.triangular_solve(start.scale_tril, tf.transpose(both - start.mean, [1, 2, 0]))
     v = tf.transpose(v, [2, 0, 1])
-
-    def to_u(v: Tensor, mean: Tensor, scale_tril: Tensor) -> Tensor:
-        return mean + tf.einsum("bij,sbj->sbi", scale_tril, v)
-
-    def body(t: Tensor, points: Points, step: Tensor, accepted: Tensor, *fixed: Tensor) -> tuple[Tensor, ...]:
-        # Of what does not change in a loop XLA may want the values, and compile anew for each: it must not know.
-        fixed = tf.nest.map_structure(lambda part: tf.where(t < 0, tf.zeros_like(part), part), fixed)
-        seed, mean, scale_tril, x = fixed
-
-        def value_and_gradient(v: Tensor) -> tuple[Tensor, Tensor]:
-            value, gradient = density(to_u(v, mean, scale_tril), x if given else None)
-            return value, tf.einsum("bij,sbi->sbj", scale_tril, gradient)
-
-        noise = normal(tf.shape(points.u)[:-1], size + 3, fold_in(seed, t + 1))
-        uniform = 0.5 * tf.math.erfc(-noise[..., size:] / math.sqrt(2.0))
-        first = t == 0  # the gradient at the start: one copy of the density serves all
-        slow, share = uniform[..., 1], uniform[0, 0, 2]
-        if reach is None:
-            length = 1 + tf.cast(share * num_leapfrog, tf.int32)
-        else:
-            most = tf.clip_by_value(tf.math.ceil(reach / tf.reduce_min(step)), 1.0, float(num_leapfrog))
-            length, slow = tf.cast(tf.math.ceil((1.0 + 2.0 * share) / 3.0 * most), tf.int32), slow**2
-        jitter = tf.exp(-math.log(LARGEST_JITTER) * slow)
-        chain_step = tf.where(first, 0.0, step * jitter)[..., tf.newaxis]
-        end, log_ratio = propose(
-            value_and_gradient, points, noise[..., :size], step=chain_step, num_leapfrog=tf.where(first, 1, length)
-        )
-        points = end.where(first | (tf.math.log(uniform[..., 0]) < log_ratio), points)
-        rate = tf.exp(tf.minimum(log_ratio, 0.0))
-        pace = 1.0 / tf.sqrt(1.0 + tf.cast(t, tf.float32))
-        tuned = step * tf.exp(pace * (tf.reduce_mean(rate[:num_tuning], 0) - TARGET_ACCEPTANCE))
-        mean_rate = tf.reduce_mean(rate[num_tuning:], 0)
-        return (
-            t + 1,
-            points,
-            tf.where(first, step, tuned),
-            accepted + tf.where(first, 0.0, mean_rate),
-            *fixed,
-        )
-
-    zeros = tf.zeros_like(v[..., 0])
-    state = (
-        tf.constant(0),
-        Points(v, zeros, tf.zeros_like(v)),
-        tf.fill([width], 0.5 * size**-0.25) if step_size is None else step_size,
-        tf.zeros([width]),
-        *(tf.convert_to_tensor(seed), mean, scale_tril),
-        x if given else (),
-    )
-    end = tf.while_loop(lambda t, *_: t <= num_transitions, body, state)
-    points, step, accepted = end[1:4]
+    points = Points(v, tf.zeros_like(v[..., 0]), tf.zeros_like(v))
+    step = tf.fill([width], 0.5 * size**-0.25) if step_size is None else step_size
+    accepted, seed = tf.zeros([width]), tf.convert_to_tensor(seed)
+    for t in range(num_transitions + 1):
+        points, step, rate = transitions(t, points, step, seed, start, x, num_tuning)
+        accepted += rate
     ends = Points(*(part[num_tuning:] for part in points))
-    count = tf.cast(tf.maximum(num_transitions, 1), tf.float32)
-    score = tf.linalg.triangular_solve(scale_tril, tf.transpose(ends.gradient, [1, 2, 0]), adjoint=True)
+    score = tf.linalg.triangular_solve(start.scale_tril, tf.transpose(ends.gradient, [1, 2, 0]), adjoint=True)
     score = tf.transpose(score, [2, 0, 1])
-    return Polished(to_u(ends.u, mean, scale_tril), ends.log_prob, score, accepted / count, step)
+    return Polished(_to_u(ends.u, start), ends.log_prob, score, accepted / max(num_transitions, 1), step)
+
+
+def _to_u(v: Tensor, start: Coordinates) -> Tensor:
+    return start.mean + tf.einsum("bij,sbj->sbi", start.scale_tril, v)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,22 @@ def test_the_fallback_warns_once_and_gives_the_same_numbers() -> None:
         second = compiled(Z)
     for value in (first, second):
         np.testing.assert_array_equal(value, accepted_by_xla(Z))
+
+
+@pytest.mark.parametrize("part", [refused_by_xla, accepted_by_xla])
+def test_xla_compiles_a_part_alone_and_falls_back_alike(part: Any) -> None:
+    def around(part: Any, z: tf.Tensor) -> tf.Tensor:
+        return refused_by_xla(part(z)[:, tf.newaxis]) + part(tf.ones_like(z))
+
+    compiled = Compiled(around, jit_compile=True, part=part)
+    expected = 2.0 * accepted_by_xla(Z) + 6.0
+    if part is refused_by_xla:
+        with pytest.warns(CompilationWarning, match="failed under XLA"):
+            np.testing.assert_array_equal(compiled(Z), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(compiled(Z), expected)
+    assert compiled.jit_compile is (part is accepted_by_xla)
 
 
 @pytest.mark.parametrize("jit_compile", [True, False])

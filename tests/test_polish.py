@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from neural_vb import hamiltonian, polish
 from neural_vb._types import Tensor
+from neural_vb.compilation import graph
 
 MEANS = np.array([[0.0, 3.0], [-50.0, 1.0], [1.0, 1.0]], np.float32)
 SDS = np.array([[1.0, 0.01], [5.0, 5.0], [1e-3, 1e3]], np.float32)
@@ -26,15 +27,20 @@ def gaussians(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 X = np.concatenate([MEANS, SDS], -1)
 
 
-def run(u: np.ndarray, tuning: np.ndarray, num: int, density: Any = gaussians, x: Any = X, seed: int = 0) -> Any:
+def run(
+    u: np.ndarray,
+    tuning: np.ndarray,
+    num: int,
+    density: Any = gaussians,
+    x: Any = X,
+    seed: int = 0,
+    num_parts: int = 1,
+) -> Any:
     start = polish.Coordinates(*map(tf.constant, polish.coordinates(tuning)))
-
-    @tf.function(autograph=False)
-    def compiled(u: Tensor, tuning: Tensor, start: Any, x: Tensor | None) -> polish.Polished:
-        return polish.polish(density, u, tuning, start, x, seed=[seed, 5], num_transitions=num)
-
     arrays = [tf.constant(part, tf.float32) for part in (u, tuning)]
-    found = compiled(*arrays, start, None if x is None else tf.constant(x))
+    transitions = polish.Transitions(density, jit_compile=False, num_parts=num_parts)
+    x = None if x is None else tf.constant(x)
+    found = polish.polish(transitions, *arrays, start, x, seed=[seed, 5], num_transitions=num)
     return polish.Polished(*(part.numpy() for part in found))
 
 
@@ -67,17 +73,21 @@ def test_bounded_trajectories_are_as_exact_and_cost_what_they_need() -> None:
     """On a Gaussian a few leapfrog steps each, after which chains have forgotten most; many where steps are short."""
     counts = [0]
 
-    def standard(u: Tensor, x: None) -> tuple[Tensor, Tensor]:
+    def counted(u: np.ndarray) -> np.ndarray:
         counts[-1] += 1
+        return u
+
+    def density(u: Tensor, x: None) -> tuple[Tensor, Tensor]:
+        u = tf.ensure_shape(tf.numpy_function(counted, [u], u.dtype), u.shape)
         return -0.5 * tf.reduce_sum(u**2, -1), -u
+
+    standard = polish.Transitions(density, jit_compile=False, reach=polish.REACH)
 
     rng = np.random.default_rng(9)
     u, tuning = (tf.constant(rng.standard_normal((num, 1, 5)), tf.float32) for num in (NUM_DRAWS, 128))
     start = polish.Coordinates(tf.zeros([1, 5]), tf.eye(5)[tf.newaxis])
     keywords = {"seed": [0, 5], "num_transitions": 4}
-    found = polish.polish(
-        standard, u, tuning, start, None, reach=polish.REACH, step_size=tf.constant([1.0]), **keywords
-    )
+    found = polish.polish(standard, u, tuning, start, None, step_size=tf.constant([1.0]), **keywords)
     ends = found.u[:, 0].numpy()
     assert np.abs(ends.mean(0)).max() < 4.0 / np.sqrt(NUM_DRAWS)
     assert np.abs((ends**2).mean(0) - 1.0).max() < 4.0 * np.sqrt(2.0 / NUM_DRAWS)
@@ -86,7 +96,7 @@ def test_bounded_trajectories_are_as_exact_and_cost_what_they_need() -> None:
         assert abs(np.corrcoef(before, after)[0, 1]) < 0.15
     np.testing.assert_allclose(found.score, -found.u, atol=1e-5)
     counts.append(0)
-    polish.polish(standard, u, tuning, start, None, reach=polish.REACH, step_size=tf.constant([1e-3]), **keywords)
+    polish.polish(standard, u, tuning, start, None, step_size=tf.constant([1e-3]), **keywords)
     assert counts[0] < 4 * 6 and counts[1] > 4 * polish.NUM_LEAPFROG / 3
 
 
@@ -113,6 +123,13 @@ def test_a_chain_does_not_depend_on_the_others() -> None:
     changed = u.copy()
     changed[100:] += SDS
     np.testing.assert_array_equal(run(u, tuning, 5).u[:100], run(changed, tuning, 5).u[:100])
+
+
+def test_parts_of_the_chains_move_as_all_do_together() -> None:
+    u, tuning = exact(196, 7), exact(64, 8)
+    together, apart = (run(u, tuning, 5, num_parts=num_parts) for num_parts in (1, 2))
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_a_draw_without_density_comes_back() -> None:
@@ -170,8 +187,8 @@ def test_draws_that_have_collapsed_have_coordinates() -> None:
     assert np.isfinite(polish.coordinates(np.ones((10, 2, 3)))[1]).all()
 
 
-def test_seeds_and_coordinates_are_arguments_of_the_compiled_chains() -> None:
-    """XLA would have the values of what does not change in a loop, if a joint is in it, and compile for each seed."""
+def test_lengths_and_coordinates_are_arguments_of_the_compiled_chains() -> None:
+    """XLA would have the values of what does not change in a loop, if a joint is in it, and compile for other draws."""
     from tensorflow_probability import distributions as tfd
 
     from neural_vb.targets import JointTarget
@@ -189,12 +206,11 @@ def test_seeds_and_coordinates_are_arguments_of_the_compiled_chains() -> None:
             value = target.log_prob(u)
         return value, tape.gradient(value, u)
 
-    @tf.function(autograph=False, jit_compile=True)
-    def compiled(u: Tensor, tuning: Tensor, mean: Tensor, scale: Tensor, seed: Tensor, num: Tensor) -> polish.Polished:
-        return polish.polish(density, u, tuning, polish.Coordinates(mean, scale), None, seed=seed, num_transitions=num)
-
     draws = tf.zeros([4, 1, 2])
-    arguments = (draws, draws, draws[0], tf.eye(2)[tf.newaxis], tf.constant([1, 2]), tf.constant(3))
-    code = compiled.experimental_get_compiler_ir(*arguments)(stage="hlo")
+    points = hamiltonian.Points(draws, draws[..., 0], draws)
+    start = polish.Coordinates(draws[0], tf.eye(2)[tf.newaxis])
+    trajectory = graph(polish.Transitions(density, jit_compile=True).trajectory, jit_compile=True)
+    arguments = (points, draws, draws[..., :1], tf.constant(3), start, None)
+    code = trajectory.experimental_get_compiler_ir(*arguments)(stage="hlo")
     entry = code[code.index("ENTRY") :]
-    assert [f"parameter({i})" in entry for i in range(6)] == [True] * 6
+    assert [f"parameter({i})" in entry for i in range(8)] == [True] * 8

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import neural_vb as nvb
+from neural_vb import polish
 from neural_vb.diagnostics.chains import Chains
 from neural_vb.diagnostics.refinement import MOST, folded_r_hat, nested_r_hat, refine
 from neural_vb.targets import LogProbTarget
@@ -92,17 +93,17 @@ def test_a_neck_that_draws_miss_is_reached() -> None:
 
 
 def test_many_transitions_can_be_interrupted(gaussian_chains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No compiled call makes more than 64 of them; ends and acceptance are those of all together."""
-    asked, run = [], Chains.run
+    """Each is a call of its own, between which Python hears of Ctrl-C."""
+    asked, one = [], polish.Transitions.__call__
 
-    def counted(self: Chains, u: np.ndarray, kernel: Any, *, num_transitions: int, seed: Any) -> Any:
-        asked.append(num_transitions)
-        return run(self, u, kernel, num_transitions=num_transitions, seed=seed)
+    def counted(self: polish.Transitions, t: int, *arguments: Any) -> Any:
+        asked.append(t)
+        return one(self, t, *arguments)
 
-    monkeypatch.setattr(Chains, "run", counted)
+    monkeypatch.setattr(polish.Transitions, "__call__", counted)
     u, tuning = (1.5 * np.random.default_rng(s).standard_normal((4_096, 2)) + 1.0 for s in (1, 2))
     found = refine(gaussian_chains, u, tuning, num_transitions=150, seed=0)
-    assert max(asked) == 64 and asked[-3:] == [64, 64, 22] and found.num_transitions == 150
+    assert asked[-151:] == list(range(151)) and found.num_transitions == 150
     np.testing.assert_allclose(found.u.mean(0), 0.0, atol=4.0 / 64.0)
     np.testing.assert_allclose(found.u.std(0), 1.0, atol=4.0 / np.sqrt(2 * 4_096))
     assert 0.5 < found.acceptance < 1.0

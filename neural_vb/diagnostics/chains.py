@@ -12,7 +12,7 @@ import tensorflow as tf
 from neural_vb import bending, polish
 from neural_vb._types import Array, Tensor
 from neural_vb.bending import Bend
-from neural_vb.compilation import Compiled, slices
+from neural_vb.compilation import slices
 from neural_vb.whitening import WhitenedTarget, only_finite
 
 WIDTH = 2_048  # chains of one compiled call
@@ -111,8 +111,16 @@ class Chains:
         for number, rows in enumerate(slices(len(y), WIDTH)):
             key = np.random.SeedSequence([*np.atleast_1d(seed), number]).generate_state(2).view(np.int32)
             piece = tf.constant(y[rows, np.newaxis], tf.float32)
-            fixed = tf.constant(kernel.tuning), start, bend, tf.constant(key), tf.constant(num_transitions)
-            found = run(piece, *fixed, step_size)
+            found = polish.polish(
+                run,
+                piece,
+                tf.constant(kernel.tuning),
+                start,
+                bend,
+                seed=key,
+                num_transitions=num_transitions,
+                step_size=step_size,
+            )
             step_size = found.step_size
             pieces.append([part.numpy()[:, 0] for part in (found.u, found.log_prob, found.score)])
             rates.append(float(found.acceptance[0]))
@@ -120,30 +128,16 @@ class Chains:
         return polish.Polished(ends, log_prob, score, np.mean(rates), step_size.numpy())
 
     @cached_property
-    def _run(self) -> Compiled:
-        return self._compiled(lambda u, _: self.target.value_and_gradient(u))
+    def _run(self) -> polish.Transitions:
+        return self._transitions(lambda u, _: self.target.value_and_gradient(u))
 
     @cached_property
-    def _run_bent(self) -> Compiled:
+    def _run_bent(self) -> polish.Transitions:
         def density(y: Tensor, bend: Bend) -> tuple[Tensor, Tensor]:
             return only_finite(*bending.pulled_back((bend,), y, self.target.value_and_gradient))
 
-        return self._compiled(density)
+        return self._transitions(density)
 
-    def _compiled(self, density: polish.Density) -> Compiled:
-        def run(
-            u: Tensor, tuning: Tensor, start: Any, bend: Any, seed: Tensor, num_transitions: Tensor, step_size: Tensor
-        ) -> polish.Polished:
-            return polish.polish(
-                density,
-                u,
-                tuning,
-                start,
-                bend,
-                seed=seed,
-                num_transitions=num_transitions,
-                reach=polish.REACH,
-                step_size=step_size,
-            )
-
-        return Compiled(run, jit_compile=self.jit_compile)
+    def _transitions(self, density: polish.Density) -> polish.Transitions:
+        # In halves: most densities keep one core busy.
+        return polish.Transitions(density, jit_compile=self.jit_compile, reach=polish.REACH, num_parts=2)

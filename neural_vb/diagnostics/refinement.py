@@ -15,7 +15,6 @@ from neural_vb.diagnostics.chains import WIDTH, Chains, Kernel, kernel
 FIRST, MOST = 4, 64  # transitions at the first look, and at the last, where the number is left open
 MARGIN = 4  # nested R-hat does not see a tenth of an error that is left
 MOST_LOOKS = 4  # at coordinates, after as many transitions as at the first look each
-LONGEST = 64  # transitions of one call, which cannot be interrupted
 RESTS = 0.2  # log sd; a change of coordinates that is worth no further look
 RETUNING = 16  # transitions after which a bend is found anew
 FORGOTTEN = 1.03  # nested R-hat; the largest of fifty is about 1.023 by chance
@@ -89,7 +88,7 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
     groups, done, straight = begin, 0, True
     total, enough = num_transitions or MOST, num_transitions is not None
     while done < total:
-        num = min(max(done, FIRST) if straight or not enough else total, total - done, LONGEST)
+        num = min(max(done, FIRST) if straight or not enough else total, total - done)
         ends = chains.run(groups, tuned, num_transitions=num, seed=[seed, 12, done])
         groups, done, tuned = ends.u, done + num, tuned._replace(step_size=ends.step_size)
         spread = to_z(groups)
@@ -101,14 +100,9 @@ def refine(chains: Chains, u: Array, tuning: Array, *, num_transitions: int | No
         straight = False
         if bent is not None:
             tuned, groups, done = bent, begin, 0
-    moved, left, accepted = u, total, 0.0
-    while left:
-        num = min(left, LONGEST)
-        found = chains.run(moved, tuned, num_transitions=num, seed=[seed, 11, left] if left < total else [seed, 11])
-        moved, left, tuned = found.u, left - num, tuned._replace(step_size=found.step_size)
-        accepted += num * found.acceptance
-    drift = (to_z(moved).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
-    return Refined(moved, total, accepted / total, drift, r_hat)
+    found = chains.run(u, tuned, num_transitions=total, seed=[seed, 11])
+    drift = (to_z(found.u).mean(0) - to_z(u).mean(0)) / (spread.std(0) + 1e-300)
+    return Refined(found.u, total, found.acceptance, drift, r_hat)
 
 
 def _settled(chains: Chains, tuning: Array, seed: list[int]) -> tuple[Array, Kernel]:
