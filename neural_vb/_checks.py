@@ -13,6 +13,7 @@ from neural_vb._text import a_kind, shown
 from neural_vb.errors import ConfigurationError
 
 LIMIT = 2**31
+MAX_RANK = 4  # longer lists of numbers are data
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -130,3 +131,11 @@ def fields(options: Any) -> None:
                 got=shown(value),
                 fix=f"pass {field.name} as {field.type}, or leave it out for the default",
             )
+
+
+def is_shape(value: Any) -> bool:
+    """Whether it looks like an ``event_shape``: a number, a list of them, or lists by name."""
+    if isinstance(value, Mapping):
+        return len(value) > 0 and all(isinstance(part, list | tuple) and is_shape(part) for part in value.values())
+    sizes = value if isinstance(value, list | tuple) else [value]
+    return len(sizes) <= MAX_RANK and all(type(size) is int and size >= 0 for size in sizes)

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
-from neural_vb.avb import Parts, contrast_density, log_density_estimate
-from neural_vb.compilation import Compiled
+from neural_vb.avb import Parts, contrast_density, critic_logits
+from neural_vb.compilation import Compiled, graph
 from neural_vb.errors import EventShapeError
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.whitening import WhitenedTarget
@@ -48,19 +48,17 @@ def _rows(z: Tensor) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A sampler with its parameters, in unconstrained space. Draws come in chunks of fixed size, compiled once.
+    """A sampler with its parameters, in unconstrained space. Draws come in chunks of fixed size, traced once.
 
     Attributes:
         parts: sampler, critic and contrast.
         parameters: theirs.
         target: in whitened coordinates.
-        jit_compile: use XLA.
     """
 
     parts: Parts
     parameters: Parameters
     target: WhitenedTarget
-    jit_compile: bool = True
 
     def draws(self, num_draws: int, seed: int, stream: Stream = Stream.DRAWS) -> Iterator[Tensor]:
         """Chunks of draws z [n, D], float64, ``num_draws`` in all; fewer draws are a prefix of more, by seed."""
@@ -74,8 +72,15 @@ class Evaluation:
         # Too far out for a map, or for single precision, nothing is drawn.
         inside = np.isfinite(log_det) & (np.abs(u) < np.finfo(np.float32).max).all(-1)
         u = np.where(inside[..., np.newaxis], u, 0.0)
-        log_q = self._log_q(self.parameters, tf.constant(u, tf.float32)).numpy()
-        return np.where(inside, log_q - np.where(inside, log_det, 0.0), -np.inf)
+        log_r, logits = self.judge(u)
+        return np.where(inside, log_r + logits - np.where(inside, log_det, 0.0), -np.inf)
+
+    def judge(self, u: Array) -> tuple[Array, Array]:
+        """log r and the critic's T at whitened u [n, D], float64 of float32, [n] each; their sum stands for log q."""
+        pieces = [u[begin : begin + CHUNK] for begin in range(0, max(len(u), 1), CHUNK)]
+        found = zip(*(self._judge(self.parameters, tf.constant(piece, tf.float32)) for piece in pieces), strict=True)
+        log_r, logits = (np.concatenate(part).astype(np.float64) for part in found)
+        return log_r, logits
 
     def log_p(self, z: Tensor) -> Array:
         """The target's log density, [n, D] -> [n] in nats; -inf where z is not finite, as it is off most supports."""
@@ -104,7 +109,8 @@ class Evaluation:
         def draw(parameters: Parameters, seed: Seed) -> Tensor:
             return self.target.whitening.to_z(self.parts.sampler(parameters, CHUNK, None, seed).z[:, 0])
 
-        return Compiled(draw, jit_compile=self.jit_compile)
+        # XLA compiles this for longer than the plain graph takes for a million draws.
+        return Compiled(draw, jit_compile=False)
 
     def constrain(self, z: Tensor) -> Draws:
         """z [n, D] -> structure of draws, in the target's precision."""
@@ -122,11 +128,12 @@ class Evaluation:
         return Compiled(log_p, jit_compile=False)
 
     @cached_property
-    def _log_q(self) -> Compiled:
-        def log_q(parameters: Parameters, u: Tensor) -> Tensor:
-            u = u[:, tf.newaxis]
-            contrast = contrast_density(self.parts, parameters, None)
-            return log_density_estimate(self.parts, parameters["critic"], contrast, u, None)[:, 0]
+    def _judge(self) -> Any:
+        def judge(parameters: Parameters, u: Tensor) -> tuple[Tensor, Tensor]:
+            u, contrast = u[:, tf.newaxis], contrast_density(self.parts, parameters, None)
+            logits = critic_logits(self.parts, parameters["critic"], contrast, u, None)
+            return contrast.log_prob(u)[:, 0], logits[:, 0]
 
-        # Sizes vary from call to call: not worth a compilation each.
-        return Compiled(log_q, jit_compile=False)
+        # Traced once for all sizes.
+        spec = tf.TensorSpec([None, self.target.event_size], tf.float32)
+        return graph(judge).get_concrete_function(self.parameters, spec)

@@ -20,6 +20,7 @@ from neural_vb.probing import Probe
 logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Array], tuple[Array, Array]]
+NUM_PRIOR = 32  # draws of a prior at once, in fits and checks alike: a joint is traced for each number
 NUDGE = 0.01
 RESTED = 0.1  # scales; an optimum that is found again within them stays where it is
 MAX_TRIALS = 40  # distances tried along a direction

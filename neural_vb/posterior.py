@@ -72,8 +72,7 @@ class Posterior:
 
     @cached_property
     def _evaluation(self) -> Evaluation:
-        jit_compile = self.versions.get("jit_compile", "True") == "True"
-        return Evaluation(self.parts, self.parameters, self.whitened, jit_compile)
+        return Evaluation(self.parts, self.parameters, self.whitened)
 
     @quiet_tracing()
     def sample(self, num_draws: int = 1_000, *, seed: int = 0) -> Draws:
@@ -168,7 +167,7 @@ class Posterior:
 
     @cached_property
     def _examiner(self) -> Examiner:
-        return Examiner(self._evaluation, self.status)
+        return Examiner(self._evaluation, self.status, self.versions.get("jit_compile", "True") == "True")
 
     @quiet_tracing()
     def check(self, seed: int = 0, *, budget: int = BUDGET, calibration: Any = None) -> Verdict:

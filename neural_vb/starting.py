@@ -13,9 +13,9 @@ from neural_vb import arguments
 from neural_vb._types import Array, Target
 from neural_vb.errors import StartError, UnsupportedError
 from neural_vb.faults import names_of
-from neural_vb.optima import dispersed_points
+from neural_vb.optima import NUM_PRIOR, dispersed_points
 
-NUM_POINTS = 64
+NUM_POINTS = 2 * NUM_PRIOR
 BOUNDARY_SHARE = 0.1  # of the draws of a start
 ROUNDING = 1e-2  # of a part's largest number, and of what a step of one in unconstrained space makes of it
 
@@ -54,7 +54,7 @@ def find(target: Target, start: Any, seed: int) -> Start:
         if prior is not None:
             # A joint that mixes draws with data cannot be sampled either; the examination says so in better words.
             with suppress(ValueError, tf.errors.InvalidArgumentError):
-                points[1::2] = prior(NUM_POINTS // 2, seed).numpy()
+                points[1::2] = prior(NUM_PRIOR, seed).numpy()
         return Start(points)
     unconstrain = getattr(target, "unconstrain", None)
     if unconstrain is None:

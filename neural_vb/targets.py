@@ -11,12 +11,13 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from neural_vb import bijectors, joints, returned
+from neural_vb import _checks, bijectors, joints, returned
 from neural_vb._text import a_kind_or_class, first_line, listed
 from neural_vb._types import Array, Draws, LogProbFn, Seed, Target, Tensor
 from neural_vb.bijectors import EventMap
@@ -33,7 +34,6 @@ from neural_vb.errors import (
 )
 
 tfd = tfp.distributions
-MAX_RANK = 4  # longer lists of numbers are data
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,9 +288,15 @@ class JointTarget:
 
     def starting_points(self, num_points: int, seed: Seed) -> Tensor:
         """Unconstrained draws from the prior, [n, D]; a coordinate on the edge of its support becomes 0."""
-        parts = joints.sample_parts(self.joint, num_points, seed, known={}, wanted=self.latent_names)
-        z = graph(self.unconstrain)(parts)  # eager vectorized_map would leave a graph in TFP's cache
-        return tf.where(tf.math.is_finite(z), z, tf.zeros_like(z))
+        return self._prior(num_points, joints.stateless(seed))
+
+    @cached_property
+    def _prior(self) -> Any:
+        def draw(num: int, seed: Tensor) -> Tensor:
+            z = self.unconstrain(joints.sample_parts(self.joint, num, seed, known={}, wanted=self.latent_names))
+            return tf.where(tf.math.is_finite(z), z, tf.zeros_like(z))
+
+        return graph(draw)  # eagerly each call traces the joint anew, part by part
 
     def _latents(self, draws: Mapping[str, Any]) -> dict[str, Tensor]:
         # Through the map's own checks of names and shapes; the values stay as they came.
@@ -342,7 +348,7 @@ def as_target(
         )
     if inspect.isgeneratorfunction(target):
         raise _undecorated(f"the generator function {getattr(target, '__name__', '')}".rstrip())
-    if event_shape is None and _is_shape(data):
+    if event_shape is None and _checks.is_shape(data):
         raise EventShapeError(
             expected="event_shape by its name",
             got=f"{data!r} in the place of data",
@@ -367,14 +373,6 @@ def _undecorated(got: str) -> UnsupportedError:
         got=f"{got}, which yields distributions but is no joint distribution yet",
         fix="decorate the function with @tfd.JointDistributionCoroutineAutoBatched, and pass it with data={...}",
     )
-
-
-def _is_shape(value: Any) -> bool:
-    """Whether it looks like an ``event_shape``: a number, a list of them, or lists by name."""
-    if isinstance(value, Mapping):
-        return len(value) > 0 and all(isinstance(part, list | tuple) and _is_shape(part) for part in value.values())
-    sizes = value if isinstance(value, list | tuple) else [value]
-    return len(sizes) <= MAX_RANK and all(type(size) is int and size >= 0 for size in sizes)
 
 
 def _warn_of_the_prior(names: tuple[str, ...]) -> None:

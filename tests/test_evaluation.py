@@ -16,7 +16,7 @@ from neural_vb.mixtures import Stream
 
 @pytest.fixture(scope="module")
 def evaluation(named_posterior: nvb.Posterior) -> Evaluation:
-    return Evaluation(named_posterior.parts, named_posterior.parameters, named_posterior.whitened, jit_compile=False)
+    return Evaluation(named_posterior.parts, named_posterior.parameters, named_posterior.whitened)
 
 
 def joined(evaluation: Evaluation, num_draws: int, seed: int = 0) -> np.ndarray:
@@ -77,7 +77,7 @@ def test_the_target_is_evaluated_a_slice_at_a_time(evaluation: Evaluation) -> No
             return evaluation.target.target.log_prob(z)
 
     whitened = type(evaluation.target)(Watched(), evaluation.target.whitening)
-    watched = Evaluation(evaluation.parts, evaluation.parameters, whitened, jit_compile=False)
+    watched = Evaluation(evaluation.parts, evaluation.parameters, whitened)
     z = joined(evaluation, 2 * SLICE + 3)
     np.testing.assert_array_equal(watched.log_p(z), evaluation.log_p(z))
     assert set(sizes) == {SLICE}
@@ -111,7 +111,7 @@ def test_draws_without_a_finite_log_density_take_no_part_in_the_elbo(evaluation:
     whole = evaluation.elbo(2_000, seed=0)
     for level, finite in ((1.0, True), (-100.0, False)):
         whitened = type(evaluation.target)(Cut(level), evaluation.target.whitening)
-        cut = Evaluation(evaluation.parts, evaluation.parameters, whitened, jit_compile=False).elbo(2_000, seed=0)
+        cut = Evaluation(evaluation.parts, evaluation.parameters, whitened).elbo(2_000, seed=0)
         assert math.isfinite(cut.value) is finite
         assert not finite or abs(cut.value - whole.value) < 0.1
 

@@ -161,7 +161,7 @@ def test_after_the_finish_draws_have_the_target_s_moments_and_log_q_is_their_den
     parts, parameters, warm = trained(Whitening(WHITENING.shift, WHITENING.scale_tril, warp))
     found, notes = finishing.finish(warm, parts, parameters, Probe(warm.target.target), 0)
     assert len(notes) == 1 and "importance weights" in notes[0]
-    evaluation = Evaluation(parts, parameters, found.target, False)
+    evaluation = Evaluation(parts, parameters, found.target)
     z = np.concatenate([part.numpy() for part in evaluation.draws(NUM, 1)])
     centre, factor = WHITENING.shift + WHITENING.scale_tril @ MEAN, WHITENING.scale_tril @ FACTOR
     sds = np.sqrt(np.diag(factor @ factor.T))

@@ -10,12 +10,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from neural_vb import _checks
 from neural_vb._types import Array, Parameters, Status, Tensor
-from neural_vb.avb import contrast_density, critic_logits
-from neural_vb.compilation import Compiled, slices
+from neural_vb.avb import contrast_density
+from neural_vb.compilation import Compiled
 from neural_vb.diagnostics import critic_checks, kernels
 from neural_vb.diagnostics.calibration import Calibration
 from neural_vb.diagnostics.chains import Chains, kernel
@@ -27,7 +26,7 @@ from neural_vb.diagnostics.refinement import Refined, refine
 from neural_vb.diagnostics.stein import stein_identities
 from neural_vb.evaluation import Estimate, Evaluation
 from neural_vb.mixtures import Stream, fold_in
-from neural_vb.optima import dispersed_points
+from neural_vb.optima import NUM_PRIOR, dispersed_points
 from neural_vb.verdicts import DEFAULT, FAIL, INCONCLUSIVE, NO_PROBLEM, NOT_ASSESSED, Finding, Tolerances, Verdict
 
 NUM_DRAWS = 65_536
@@ -217,15 +216,17 @@ class Examiner:
     Attributes:
         evaluation: the sampler and its target.
         status: how its training ended.
+        jit_compile: use XLA.
     """
 
     evaluation: Evaluation
     status: Status
+    jit_compile: bool = True
 
     @cached_property
     def chains(self) -> Chains:
         """Transitions under the target."""
-        return Chains(self.evaluation.target, self.evaluation.jit_compile)
+        return Chains(self.evaluation.target, self.jit_compile)
 
     def draw(self, num_draws: int, seed: int) -> Array:
         """Whitened draws u [S, D] that no other purpose has seen."""
@@ -236,16 +237,8 @@ class Examiner:
         """Draws of r, and their weights."""
         seeds = (fold_in([seed, index], Stream.WEIGHTS) for index in range(-(-num_draws // SLICE)))
         u = np.concatenate([self._contrast(self.evaluation.parameters, key).numpy() for key in seeds])[:num_draws]
-        gaps = self.chains.look(u)[0] - self._judge_all(u)[0]
-        return Judged(gaps, self._judge_all, u, self.chains.target.offset)
-
-    def _judge_all(self, u: Array) -> tuple[Array, Array]:
-        pieces = []
-        for rows in slices(len(u), SLICE):
-            found = self._judge(self.evaluation.parameters, tf.constant(u[rows], tf.float32))
-            pieces.append([part.numpy().astype(np.float64) for part in found])
-        log_r, logits = (np.concatenate(part)[: len(u)] for part in zip(*pieces, strict=True))
-        return log_r, logits
+        judge = self.evaluation.judge
+        return Judged(self.chains.look(u)[0] - judge(u)[0], judge, u, self.chains.target.offset)
 
     @cached_property
     def _contrast(self) -> Compiled:
@@ -253,16 +246,6 @@ class Examiner:
             return contrast_density(self.evaluation.parts, parameters, None).sample(SLICE, seed)[:, 0]
 
         return Compiled(sample, jit_compile=False)
-
-    @cached_property
-    def _judge(self) -> Compiled:
-        def judge(parameters: Parameters, u: Tensor) -> tuple[Tensor, Tensor]:
-            u, parts = u[:, tf.newaxis], self.evaluation.parts
-            density = contrast_density(parts, parameters, None)
-            logits = critic_logits(parts, parameters["critic"], density, u, None)
-            return density.log_prob(u)[:, 0], logits[:, 0]
-
-        return Compiled(judge, jit_compile=False)
 
     def points(self, num: int, seed: int) -> Array:
         """Draws of the prior where there is one, and points at many scales, whitened: [num, D].
@@ -273,7 +256,9 @@ class Examiner:
         z = dispersed_points(target.event_size, num, seed=seed)
         prior = getattr(target.target, "starting_points", None)
         if prior is not None:
-            z[::2] = np.asarray(prior(len(z[::2]), seed))
+            wanted = len(z[::2])
+            seeds = np.random.SeedSequence(seed).generate_state(-(-wanted // NUM_PRIOR)) >> 1
+            z[::2] = np.concatenate([prior(NUM_PRIOR, int(key)) for key in seeds])[:wanted]
         u = target.whitening.to_u(z)
         reached = u[(np.abs(u) < FARTHEST).all(1)]
         return np.resize(reached, u.shape) if len(reached) else np.zeros_like(u)
