@@ -29,13 +29,12 @@ def in_tensorflow() -> Callable[..., Any]:
     """
     import tensorflow as tf
 
-    def scaled(d: Any) -> tuple[Any, Any]:
-        """1 and exp(d), divided by the larger."""
-        small = tf.exp(-tf.abs(d))
+    def scaled(d: Any, small: Any) -> tuple[Any, Any]:
+        """1 and exp(d), divided by the larger; ``small`` is exp(-|d|)."""
         return tf.where(d > 0.0, small, 1.0), tf.where(d > 0.0, tf.ones_like(d), small)
 
     def pairwise(d: Any, first: Any, second: Any) -> Any:
-        a, b = scaled(d)
+        a, b = scaled(d, tf.exp(-tf.abs(d)))
         begin = tf.stack([START * a[:1], 0.0 * b[:1], 0.0 * a[:1], START * b[:1]])
         later = tf.stack([first * a[1:], (1.0 - first) * b[1:], second * a[1:], (1.0 - second) * b[1:]])
         product = tf.concat([begin, later], 1)  # matrices by rows, [4, T, n]
@@ -51,7 +50,8 @@ def in_tensorflow() -> Callable[..., Any]:
 
     @tf.custom_gradient
     def recursion(d: Any, first: Any, second: Any) -> Any:
-        count, persistence = d.shape[0], first - second
+        # Loops hold what needs the step before alone, and write little: the rest is made of whole arrays.
+        count, persistence, small = d.shape[0], first - second, tf.exp(-tf.abs(d))
 
         def rows() -> Any:
             return tf.TensorArray(d.dtype, size=count, element_shape=first.shape)
@@ -60,31 +60,31 @@ def in_tensorflow() -> Callable[..., Any]:
             inside = lambda t, *_: (t >= 0) & (t < count)  # noqa: E731
             return tf.while_loop(inside, body, (begin, *state), maximum_iterations=count, parallel_iterations=1)
 
-        def forward(t: Any, p: Any, other: Any, found: Any, p_: Any, other_: Any, w_: Any) -> Any:
-            a, b = scaled(d[t])
-            w = p * a + other * b
-            q, not_q = p * a / w, other * b / w
-            saved = p_.write(t, p), other_.write(t, other), w_.write(t, w)
-            state = first * q + second * not_q, (1.0 - first) * q + (1.0 - second) * not_q
-            return t + 1, *state, found + tf.math.log(w), *saved
+        def forward(t: Any, p: Any, other: Any, p_: Any, other_: Any) -> Any:
+            a, b = scaled(d[t], small[t])
+            zero, one = p * a, other * b
+            w = zero + one
+            state = (first * zero + second * one) / w, ((1.0 - first) * zero + (1.0 - second) * one) / w
+            return t + 1, *state, p_.write(t, p), other_.write(t, other)
 
         start = START + tf.zeros_like(first)
-        *_, found, p_, other_, w_ = loop(forward, 0, start, start, tf.zeros_like(first), rows(), rows(), rows())
-        p_, other_, w_ = p_.stack(), other_.stack(), w_.stack()
+        p_, other_ = (part.stack() for part in loop(forward, 0, start, start, rows(), rows())[3:])
+        a, b = scaled(d, small)
+        w = p_ * a + other_ * b
 
         def gradient(upstream: Any) -> Any:
-            def backward(t: Any, d_p: Any, d_first: Any, d_second: Any, d_d: Any) -> Any:
-                zero, one = (part / w_[t] for part in scaled(d[t]))
-                q, not_q, d_q = p_[t] * zero, other_[t] * one, persistence * d_p
-                first_, second_ = d_first + d_p * q, d_second + d_p * not_q
-                d_d = d_d.write(t, tf.where(d[t] > 0.0, -q, not_q) * upstream - d_q * q * not_q)
-                return t - 1, upstream * (zero - one) + d_q * zero * one, first_, second_, d_d
+            def backward(t: Any, d_p: Any, d_p_: Any) -> Any:
+                a, b = scaled(d[t], small[t])
+                inverse = 1.0 / (p_[t] * a + other_[t] * b)
+                zero, one = a * inverse, b * inverse
+                return t - 1, upstream * (zero - one) + persistence * d_p * zero * one, d_p_.write(t, d_p)
 
-            zeros = tf.zeros_like(first)
-            *_, d_first, d_second, d_d = loop(backward, count - 1, zeros, zeros, zeros, rows())
-            return d_d.stack(), d_first, d_second
+            d_p = loop(backward, count - 1, tf.zeros_like(first), rows())[2].stack()
+            q, not_q = p_ * a / w, other_ * b / w
+            d_d = tf.where(d > 0.0, -q, not_q) * upstream - persistence * d_p * q * not_q
+            return d_d, tf.reduce_sum(d_p * q, 0), tf.reduce_sum(d_p * not_q, 0)
 
-        return found, gradient
+        return tf.reduce_sum(tf.math.log(w), 0), gradient
 
     def log_likelihood(log_a: Any, log_b: Any, first: Any, second: Any) -> Any:
         d = log_b - log_a
