@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -83,6 +84,36 @@ class Frame(NamedTuple):
             cls(whitening.shift, whitening.scale_tril, whitening.bends, offset - whitening.log_det),
         )
 
+    def pulled_back(
+        self, u: Tensor, dtype: tf.DType, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """log p of u [..., D] and its gradient in u, less the offset, float32.
+
+        The target's own gradient is found first: of one through target and maps together XLA makes slower code, and
+        takes longer.
+
+        Args:
+            u: where.
+            dtype: the target's precision.
+            evaluate: z [..., D] in that -> log p [...] and its gradient [..., D].
+        """
+
+        def in_z(z: Tensor) -> tuple[Tensor, Tensor]:
+            log_prob, gradient = evaluate(tf.cast(z, dtype))
+            return tf.cast(log_prob, tf.float64) - self.offset, tf.cast(gradient, tf.float64)
+
+        y = tf.tensordot(tf.cast(u, tf.float64), tf.transpose(self.scale_tril), 1) + self.shift
+        log_prob, gradient = bending.pulled_back(self.bends, y, in_z)
+        return tf.cast(log_prob, tf.float32), tf.cast(tf.tensordot(gradient, self.scale_tril, 1), tf.float32)
+
+
+def value_and_gradient(log_prob: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """log p [...] at z [..., D], and its gradient [..., D]."""
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        value = log_prob(z)
+    return value, tf.convert_to_tensor(tape.gradient(value, z))
+
 
 class TracedTarget:
     """log p and its gradient at ``num`` points, in any coordinates: a user's density is traced once for all of them.
@@ -99,14 +130,11 @@ class TracedTarget:
     def __init__(self, target: Target, num: int) -> None:
         self.target, self.num = target, num
 
-        def value_and_gradient(z: Tensor) -> tuple[Tensor, Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(z)
-                log_prob = target.log_prob(z[:, tf.newaxis])[:, 0]
-            return log_prob, tf.convert_to_tensor(tape.gradient(log_prob, z))
+        def in_z(z: Tensor) -> tuple[Tensor, Tensor]:
+            return value_and_gradient(lambda z: target.log_prob(z[:, tf.newaxis])[:, 0], z)
 
         spec = tf.TensorSpec([num, target.event_size], target.dtype)
-        self._in_z = graph(value_and_gradient).get_concrete_function(spec)
+        self._in_z = graph(in_z).get_concrete_function(spec)
         self._values = graph(lambda u, frame: self._evaluate(u, frame)[0])  # TensorFlow leaves the gradient out
 
     def __call__(self, u: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
@@ -119,13 +147,7 @@ class TracedTarget:
         return np.concatenate([self._values(tf.constant(piece), frame).numpy() for piece in pieces]).astype(np.float64)
 
     def _evaluate(self, u: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        def in_z(z: Tensor) -> tuple[Tensor, Tensor]:
-            log_prob, gradient = self._in_z(tf.cast(z, self.target.dtype))
-            return tf.cast(log_prob, tf.float64) - frame.offset, tf.cast(gradient, tf.float64)
-
-        y = tf.matmul(tf.cast(u, tf.float64), frame.scale_tril, transpose_b=True) + frame.shift
-        log_prob, gradient = bending.pulled_back(frame.bends, y, in_z)
-        return tf.cast(log_prob, tf.float32), tf.cast(tf.matmul(gradient, frame.scale_tril), tf.float32)
+        return frame.pulled_back(u, self.target.dtype, self._in_z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,10 +186,8 @@ class WhitenedTarget:
         # Linear in u around a frozen point, by the bounded score. TensorFlow would keep every trace of the same written
         # as a tf.custom_gradient for ever.
         frozen = tf.stop_gradient(u)
-        with tf.GradientTape() as tape:
-            tape.watch(frozen)
-            log_prob = self._log_prob(frozen, x)
-        score = tf.stop_gradient(self._bounded(tape.gradient(log_prob, frozen)))
+        log_prob, score = self._evaluate(frozen, x)
+        score = tf.stop_gradient(self._bounded(score))
         return log_prob + tf.reduce_sum(score * (u - frozen), -1)
 
     def value_and_gradient(self, u: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -175,14 +195,18 @@ class WhitenedTarget:
 
         The gradient as it is, not shortened to ``max_score``; -inf and a zero gradient where either is not finite.
         """
-        with tf.GradientTape() as tape:
-            tape.watch(u)
-            log_prob = self._log_prob(u[:, tf.newaxis], x)[:, 0] if len(u.shape) == 2 else self._log_prob(u, x)
-        return only_finite(log_prob, tape.gradient(log_prob, u))
+        if len(u.shape) == 2:
+            return tf.nest.map_structure(lambda part: part[:, 0], self.value_and_gradient(u[:, tf.newaxis], x))
+        return only_finite(*self._evaluate(u, x))
 
     def constrain(self, u: Tensor) -> Draws:
         """[..., D] -> structure of draws."""
         return self.target.constrain(tf.cast(self.whitening.to_z(u), self.target.dtype))
+
+    def _evaluate(self, u: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor]:
+        frame = Frame.of(self.whitening, self.offset)
+        in_z = lambda z: value_and_gradient(lambda z: self.target.log_prob(z, x), z)  # noqa: E731
+        return frame.pulled_back(u, self.target.dtype, in_z)
 
     def _log_prob(self, u: Tensor, x: Tensor | None) -> Tensor:
         z, log_det = self.whitening.forward(u)
