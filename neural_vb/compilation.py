@@ -111,8 +111,8 @@ def _within(inner: Any, outer: Any) -> bool:
 class Compiled:
     """A function compiled on first use, by XLA if asked for and possible.
 
-    XLA compiles all or nothing: one unsupported operation in a user's density refuses the whole function. Then this
-    warns once (:class:`CompilationWarning`) and goes on without XLA.
+    XLA compiles all or nothing: one unsupported operation in a user's density refuses the whole of what it is given.
+    Then this warns once (:class:`CompilationWarning`) and goes on without XLA.
 
     Args:
         function: of tensors, traceable.

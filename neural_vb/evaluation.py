@@ -6,20 +6,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
 from neural_vb.avb import Parts, contrast_density, critic_logits
-from neural_vb.compilation import Compiled, graph
+from neural_vb.compilation import Compiled, slices
 from neural_vb.errors import EventShapeError
 from neural_vb.mixtures import Stream, fold_in
 from neural_vb.whitening import WhitenedTarget
 
 CHUNK = 32_768
-SLICE = 1_024  # draws per evaluation of the target, which may hold an intermediate result for each row of its data
+SLICE = 1_024  # draws per evaluation of densities; a target's may hold an intermediate result for each row of data
 
 
 class Estimate(NamedTuple):
@@ -77,20 +77,19 @@ class Evaluation:
 
     def judge(self, u: Array) -> tuple[Array, Array]:
         """log r and the critic's T at whitened u [n, D], float64 of float32, [n] each; their sum stands for log q."""
-        pieces = [u[begin : begin + CHUNK] for begin in range(0, max(len(u), 1), CHUNK)]
-        found = zip(*(self._judge(self.parameters, tf.constant(piece, tf.float32)) for piece in pieces), strict=True)
-        log_r, logits = (np.concatenate(part).astype(np.float64) for part in found)
+        pieces = [np.zeros([2, 0])]
+        for rows in slices(len(u), SLICE):
+            pieces.append(np.stack(self._judge(self.parameters, tf.constant(u[rows], tf.float32))))
+        log_r, logits = np.concatenate(pieces, 1)[:, : len(u)]
         return log_r, logits
 
     def log_p(self, z: Tensor) -> Array:
         """The target's log density, [n, D] -> [n] in nats; -inf where z is not finite, as it is off most supports."""
         z = _rows(z)
         pieces: list[Array] = [np.zeros(0, np.float32)]
-        for start in range(0, len(z), SLICE):
-            piece = z[start : start + SLICE]
-            padded = np.concatenate([piece, np.repeat(piece[:1], SLICE - len(piece), axis=0)])
-            pieces.append(self._log_p(tf.constant(padded, self.target.target.dtype)).numpy()[: len(piece)])
-        return np.where(np.isfinite(z).all(-1), np.concatenate(pieces), -np.inf)
+        for rows in slices(len(z), SLICE):
+            pieces.append(self._log_p(tf.constant(z[rows], self.target.target.dtype)).numpy())
+        return np.where(np.isfinite(z).all(-1), np.concatenate(pieces)[: len(z)], -np.inf)
 
     def elbo(self, num_draws: int, seed: int) -> Estimate:
         """E_q[log p - log r - T] over fresh draws with a finite log density."""
@@ -128,12 +127,12 @@ class Evaluation:
         return Compiled(log_p, jit_compile=False)
 
     @cached_property
-    def _judge(self) -> Any:
+    def _judge(self) -> Compiled:
+        parts = self.parts
+
         def judge(parameters: Parameters, u: Tensor) -> tuple[Tensor, Tensor]:
-            u, contrast = u[:, tf.newaxis], contrast_density(self.parts, parameters, None)
-            logits = critic_logits(self.parts, parameters["critic"], contrast, u, None)
+            u, contrast = u[:, tf.newaxis], contrast_density(parts, parameters, None)
+            logits = critic_logits(parts, parameters["critic"], contrast, u, None)
             return contrast.log_prob(u)[:, 0], logits[:, 0]
 
-        # Traced once for all sizes.
-        spec = tf.TensorSpec([None, self.target.event_size], tf.float32)
-        return graph(judge).get_concrete_function(self.parameters, spec)
+        return Compiled(judge, jit_compile=False)

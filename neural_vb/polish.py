@@ -7,6 +7,7 @@ its kernel.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -84,33 +85,23 @@ class Transitions:
     Args:
         density: (u [S, B, D], x) -> log p [S, B] and its gradient; -inf and zero where it is not finite.
         jit_compile: use XLA.
-        num_leapfrog: most steps of a trajectory.
         reach: sds; trajectories are not longer, so that where steps are long few of them are made, a third of
             the most at least; and most chains make steps near the tuned one.
-        num_parts: of the chains, which move beside each other; it divides their number.
+        num_parts: of the chains, which move side by side; where it does not divide their number XLA compiles twice.
     """
 
-    def __init__(
-        self,
-        density: Density,
-        *,
-        jit_compile: bool,
-        num_leapfrog: int = NUM_LEAPFROG,
-        reach: float | None = None,
-        num_parts: int = 1,
-    ) -> None:
-        self._density, self._num_leapfrog, self._reach, self._num_parts = density, num_leapfrog, reach, num_parts
-        self._run = Compiled(self._transition, part=self.trajectory, jit_compile=jit_compile)
+    def __init__(self, density: Density, *, jit_compile: bool, reach: float | None = None, num_parts: int = 1) -> None:
+        # Functions that do not hold this: with it they would wait for the collector of cycles, graphs and all.
+        run, part = functools.partial(_transition, reach, num_parts), functools.partial(trajectory, density)
+        self._run = Compiled(run, part=part, jit_compile=jit_compile)
 
     def __call__(
         self, t: int, points: Points, step: Tensor, seed: Tensor, start: Coordinates, x: Any, num_tuning: int
     ) -> tuple[Points, Tensor, Tensor]:
         """Where chains are after transition t, the tuned step size [B], and the mean acceptance [B].
 
-        Number zero finds the gradient at the start.
-
         Args:
-            t: counted from one.
+            t: 1, 2, ...; or zero, which moves nothing and finds the gradient at the start.
             points: v [S, B, D], in the coordinates ``start``.
             step: [B].
             seed: stateless seed [2] of all transitions.
@@ -121,51 +112,60 @@ class Transitions:
         found: tuple[Points, Tensor, Tensor] = self._run(tf.constant(t), points, step, seed, start, x, num_tuning)
         return found
 
-    def trajectory(
-        self, points: Points, momentum: Tensor, step: Tensor, num_leapfrog: Tensor, start: Coordinates, x: Any
-    ) -> tuple[Points, Tensor]:
-        """What :func:`neural_vb.hamiltonian.propose` finds in coordinates v; for XLA."""
 
-        def value_and_gradient(v: Tensor, start: Coordinates, *x: Any) -> tuple[Tensor, Tensor]:
-            value, gradient = self._density(_to_u(v, start), *(x or (None,)))
-            return value, tf.einsum("bij,sbi->sbj", start.scale_tril, gradient)
+def trajectory(
+    density: Density,
+    points: Points,
+    momentum: Tensor,
+    step: Tensor,
+    num_leapfrog: Tensor,
+    start: Coordinates,
+    x: Any,
+) -> tuple[Points, Tensor]:
+    """What :func:`neural_vb.hamiltonian.propose` finds in coordinates v; for XLA."""
 
-        fixed = (start,) if x is None else (start, x)
-        return propose(value_and_gradient, points, momentum, step=step, num_leapfrog=num_leapfrog, fixed=fixed)
+    def value_and_gradient(v: Tensor, start: Coordinates, *x: Any) -> tuple[Tensor, Tensor]:
+        value, gradient = density(_to_u(v, start), *(x or (None,)))
+        return value, tf.einsum("bij,sbi->sbj", start.scale_tril, gradient)
 
-    def _transition(
-        self,
-        trajectory: Callable[..., tuple[Points, Tensor]],
-        t: Tensor,
-        points: Points,
-        step: Tensor,
-        seed: Tensor,
-        start: Coordinates,
-        x: Any,
-        num_tuning: int,
-    ) -> tuple[Points, Tensor, Tensor]:
-        num, _, size = points.u.shape
-        noise = normal(tf.shape(points.u)[:-1], size + 3, fold_in(seed, t + 1))
-        uniform = 0.5 * tf.math.erfc(-noise[..., size:] / math.sqrt(2.0))
-        slow, share = uniform[..., 1], uniform[0, 0, 2]
-        if self._reach is None:
-            length = 1 + tf.cast(share * self._num_leapfrog, tf.int32)
-        else:
-            most = tf.clip_by_value(tf.math.ceil(self._reach / tf.reduce_min(step)), 1.0, float(self._num_leapfrog))
-            length, slow = tf.cast(tf.math.ceil((1.0 + 2.0 * share) / 3.0 * most), tf.int32), slow**2
-        first = t == 0
-        chain_step = tf.where(first, 0.0, step * tf.exp(-math.log(LARGEST_JITTER) * slow))
-        chains, ends = (points, noise[..., :size], chain_step[..., tf.newaxis]), []
-        for rows in np.split(np.arange(num), self._num_parts):
-            part = tf.nest.map_structure(lambda values, rows=rows: values[rows[0] : rows[-1] + 1], chains)
-            ends.append(trajectory(*part, tf.where(first, 1, length), start, x))
-        end, log_ratio = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *ends)
-        rate = tf.exp(tf.minimum(log_ratio, 0.0))
-        pace = 1.0 / tf.sqrt(1.0 + tf.cast(t, tf.float32))
-        tuned = step * tf.exp(pace * (tf.reduce_mean(rate[:num_tuning], 0) - TARGET_ACCEPTANCE))
-        accepted = tf.where(first, 0.0, tf.reduce_mean(rate[num_tuning:], 0))
-        chosen = first | (tf.math.log(uniform[..., 0]) < log_ratio)
-        return end.where(chosen, points), tf.where(first, step, tuned), accepted
+    fixed = (start,) if x is None else (start, x)
+    return propose(value_and_gradient, points, momentum, step=step, num_leapfrog=num_leapfrog, fixed=fixed)
+
+
+def _transition(
+    reach: float | None,
+    num_parts: int,
+    trajectory: Callable[..., tuple[Points, Tensor]],
+    t: Tensor,
+    points: Points,
+    step: Tensor,
+    seed: Tensor,
+    start: Coordinates,
+    x: Any,
+    num_tuning: int,
+) -> tuple[Points, Tensor, Tensor]:
+    num, _, size = points.u.shape
+    noise = normal(tf.shape(points.u)[:-1], size + 3, fold_in(seed, t))
+    uniform = 0.5 * tf.math.erfc(-noise[..., size:] / math.sqrt(2.0))
+    slow, share = uniform[..., 1], uniform[0, 0, 2]
+    if reach is None:
+        length = 1 + tf.cast(share * NUM_LEAPFROG, tf.int32)
+    else:
+        most = tf.clip_by_value(tf.math.ceil(reach / tf.reduce_min(step)), 1.0, float(NUM_LEAPFROG))
+        length, slow = tf.cast(tf.math.ceil((1.0 + 2.0 * share) / 3.0 * most), tf.int32), slow**2
+    first = t == 0
+    chain_step = tf.where(first, 0.0, step * tf.exp(-math.log(LARGEST_JITTER) * slow))
+    chains, ends = (points, noise[..., :size], chain_step[..., tf.newaxis]), []
+    for rows in np.array_split(np.arange(num), num_parts):
+        part = tf.nest.map_structure(lambda values, rows=rows: values[rows[0] : rows[-1] + 1], chains)
+        ends.append(trajectory(*part, tf.where(first, 1, length), start, x))
+    end, log_ratio = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *ends)
+    rate = tf.exp(tf.minimum(log_ratio, 0.0))
+    pace = 1.0 / tf.sqrt(1.0 + tf.cast(t, tf.float32))
+    tuned = step * tf.exp(pace * (tf.reduce_mean(rate[:num_tuning], 0) - TARGET_ACCEPTANCE))
+    accepted = tf.where(first, 0.0, tf.reduce_mean(rate[num_tuning:], 0))
+    chosen = first | (tf.math.log(uniform[..., 0]) < log_ratio)
+    return end.where(chosen, points), tf.where(first, step, tuned), accepted
 
 
 def polish(
@@ -199,7 +199,9 @@ def polish(
     v = tf.transpose(v, [2, 0, 1])
     points = Points(v, tf.zeros_like(v[..., 0]), tf.zeros_like(v))
     step = tf.fill([width], 0.5 * size**-0.25) if step_size is None else step_size
-    accepted, seed = tf.zeros([width]), tf.convert_to_tensor(seed)
+    accepted = tf.zeros([width])
+    # Mixed: transitions add to a seed, and so do the streams that it may come from.
+    seed = tf.random.stateless_uniform([2], seed, None, None, tf.int32, "philox")
     for t in range(num_transitions + 1):
         points, step, rate = transitions(t, points, step, seed, start, x, num_tuning)
         accepted += rate

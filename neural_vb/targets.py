@@ -292,8 +292,10 @@ class JointTarget:
 
     @cached_property
     def _prior(self) -> Any:
+        joint, names, event_map = self.joint, self.latent_names, self.event_map
+
         def draw(num: int, seed: Tensor) -> Tensor:
-            z = self.unconstrain(joints.sample_parts(self.joint, num, seed, known={}, wanted=self.latent_names))
+            z = event_map.inverse(joints.sample_parts(joint, num, seed, known={}, wanted=names))
             return tf.where(tf.math.is_finite(z), z, tf.zeros_like(z))
 
         return graph(draw)  # eagerly each call traces the joint anew, part by part

@@ -47,7 +47,7 @@ class Warp(NamedTuple):
         left, right = tf.exp(self.left), tf.exp(self.right)
         both, odd = 0.5 * (left + right), 0.5 * (right - left)
         # Roots, logarithms and one exponential in place of arcsinh, sinh and cosh, which XLA compiles for long. Near
-        # zero they are exact to the last digit of one, not of themselves.
+        # zero they are exact to the last digit of one, not of themselves; beyond 1e154 they are not finite.
         stretch, side = tf.sqrt(1.0 + y**2), tf.where(y < 0.0, -tf.ones_like(y), tf.ones_like(y))
         a = side * tf.math.log(side * y + stretch)
         root = tf.sqrt(1.0 + a**2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +86,26 @@ def test_the_target_is_evaluated_a_slice_at_a_time(evaluation: Evaluation) -> No
     for part in (z[:1], z[5:SLICE], z[-4:]):
         rows = (z[:, None] == part).all(-1).argmax(0)
         np.testing.assert_array_equal(evaluation.log_p(part), evaluation.log_p(z)[rows])
+
+
+def test_the_critic_sees_one_known_number_of_draws(evaluation: Evaluation) -> None:
+    """A user's own may look at it, and is traced once whatever is asked for."""
+    sizes: list[int] = []
+
+    class Watched:
+        """The same critic, which tells how many draws it gets at once."""
+
+        def __call__(self, parameters: Any, z: tf.Tensor, x: tf.Tensor | None) -> tf.Tensor:
+            sizes.append(z.shape[0])
+            return evaluation.parts.critic(parameters, z, x)
+
+    parts = dataclasses.replace(evaluation.parts, critic=Watched())
+    watched = Evaluation(parts, evaluation.parameters, evaluation.target)
+    z = joined(evaluation, SLICE + 3)
+    np.testing.assert_array_equal(watched.log_q(z), evaluation.log_q(z))
+    np.testing.assert_allclose(watched.log_q(z[-2:]), evaluation.log_q(z)[-2:], rtol=1e-5, atol=1e-5)
+    assert watched.log_q(z[:0]).shape == (0,)
+    assert sizes == [SLICE]
 
 
 def test_the_elbo_is_near_log_z(evaluation: Evaluation, named_log_z: float) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -34,11 +37,11 @@ def run(
     density: Any = gaussians,
     x: Any = X,
     seed: int = 0,
-    num_parts: int = 1,
+    **keywords: Any,
 ) -> Any:
     start = polish.Coordinates(*map(tf.constant, polish.coordinates(tuning)))
     arrays = [tf.constant(part, tf.float32) for part in (u, tuning)]
-    transitions = polish.Transitions(density, jit_compile=False, num_parts=num_parts)
+    transitions = polish.Transitions(density, **{"jit_compile": False, **keywords})
     x = None if x is None else tf.constant(x)
     found = polish.polish(transitions, *arrays, start, x, seed=[seed, 5], num_transitions=num)
     return polish.Polished(*(part.numpy() for part in found))
@@ -125,9 +128,10 @@ def test_a_chain_does_not_depend_on_the_others() -> None:
     np.testing.assert_array_equal(run(u, tuning, 5).u[:100], run(changed, tuning, 5).u[:100])
 
 
-def test_parts_of_the_chains_move_as_all_do_together() -> None:
+@pytest.mark.parametrize(("jit_compile", "num_parts"), [(False, 2), (True, 4), (True, 7)])
+def test_parts_of_the_chains_move_as_all_do_together(jit_compile: bool, num_parts: int) -> None:
     u, tuning = exact(196, 7), exact(64, 8)
-    together, apart = (run(u, tuning, 5, num_parts=num_parts) for num_parts in (1, 2))
+    together, apart = (run(u, tuning, 5, jit_compile=jit_compile, num_parts=num) for num in (1, num_parts))
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
@@ -173,6 +177,18 @@ def test_the_integrator_against_a_naive_twin() -> None:
     np.testing.assert_allclose(twin(end, -last)[0], u, atol=1e-12)
 
 
+def test_transitions_that_are_let_go_leave_nothing_for_the_collector() -> None:
+    """Graphs are large; a cycle would keep them until Python looks for cycles."""
+    transitions = polish.Transitions(gaussians, jit_compile=False)
+    alive = weakref.ref(transitions)
+    gc.disable()
+    try:
+        del transitions
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("num", [3, 400])
 def test_coordinates_whiten_the_draws(num: int) -> None:
     u = exact(num, 7)
@@ -200,7 +216,8 @@ def test_lengths_and_coordinates_are_arguments_of_the_compiled_chains() -> None:
         {"y": [1.0, 2.0]},
     )
 
-    def density(u: Tensor, x: None) -> tuple[Tensor, Tensor]:
+    def density(u: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor]:
+        u = u if x is None else u - x
         with tf.GradientTape() as tape:
             tape.watch(u)
             value = target.log_prob(u)
@@ -209,8 +226,9 @@ def test_lengths_and_coordinates_are_arguments_of_the_compiled_chains() -> None:
     draws = tf.zeros([4, 1, 2])
     points = hamiltonian.Points(draws, draws[..., 0], draws)
     start = polish.Coordinates(draws[0], tf.eye(2)[tf.newaxis])
-    trajectory = graph(polish.Transitions(density, jit_compile=True).trajectory, jit_compile=True)
-    arguments = (points, draws, draws[..., :1], tf.constant(3), start, None)
-    code = trajectory.experimental_get_compiler_ir(*arguments)(stage="hlo")
-    entry = code[code.index("ENTRY") :]
-    assert [f"parameter({i})" in entry for i in range(8)] == [True] * 8
+    trajectory = graph(functools.partial(polish.trajectory, density), jit_compile=True)
+    for x in (None, draws[0, 0]):
+        arguments = (points, draws, draws[..., :1], tf.constant(3), start, x)
+        code = trajectory.experimental_get_compiler_ir(*arguments)(stage="hlo")
+        entry, num = code[code.index("ENTRY") :], 8 + (x is not None)
+        assert [f"parameter({i})" in entry for i in range(num)] == [True] * num

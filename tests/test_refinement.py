@@ -93,7 +93,7 @@ def test_a_neck_that_draws_miss_is_reached() -> None:
 
 
 def test_many_transitions_can_be_interrupted(gaussian_chains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is a call of its own, between which Python hears of Ctrl-C."""
+    """Each is a call of its own, as Python hears of Ctrl-C between calls alone."""
     asked, one = [], polish.Transitions.__call__
 
     def counted(self: polish.Transitions, t: int, *arguments: Any) -> Any:

@@ -15,8 +15,9 @@ from neural_vb.bending import Bend
 from neural_vb.compilation import slices
 from neural_vb.whitening import WhitenedTarget, only_finite
 
-WIDTH = 2_048  # chains of one compiled call
+WIDTH = 2_048  # chains at once
 NUM_TUNING = 128  # more of them, from other draws, that set the step size
+NUM_PARTS = 8  # of all these, which move side by side
 
 
 class Ends(NamedTuple):
@@ -78,7 +79,7 @@ class Chains:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether transitions are, in straight coordinates."""
+        """Whether transitions in straight coordinates are, or have begun to be."""
         return "_run" in vars(self)
 
     def run(self, u: Array, kernel: Kernel, *, num_transitions: int, seed: Any) -> Ends:
@@ -129,15 +130,18 @@ class Chains:
 
     @cached_property
     def _run(self) -> polish.Transitions:
-        return self._transitions(lambda u, _: self.target.value_and_gradient(u))
+        evaluate = self.target.value_and_gradient
+        return self._transitions(lambda u, _: evaluate(u))
 
     @cached_property
     def _run_bent(self) -> polish.Transitions:
+        evaluate = self.target.value_and_gradient
+
         def density(y: Tensor, bend: Bend) -> tuple[Tensor, Tensor]:
-            return only_finite(*bending.pulled_back((bend,), y, self.target.value_and_gradient))
+            return only_finite(*bending.pulled_back((bend,), y, evaluate))
 
         return self._transitions(density)
 
     def _transitions(self, density: polish.Density) -> polish.Transitions:
-        # In halves: most densities keep one core busy.
-        return polish.Transitions(density, jit_compile=self.jit_compile, reach=polish.REACH, num_parts=2)
+        # In parts: most densities keep one core busy, and few chains its cache.
+        return polish.Transitions(density, jit_compile=self.jit_compile, reach=polish.REACH, num_parts=NUM_PARTS)

@@ -265,7 +265,7 @@ class Examiner:
 
     @contextmanager
     def _compiling(self) -> Iterator[None]:
-        """Let XLA compile the transitions meanwhile: it needs no Python."""
+        """Let the transitions be traced and compiled meanwhile: XLA, most of it, needs no Python."""
         if self.chains.is_compiled:
             yield
             return
