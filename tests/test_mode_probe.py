@@ -72,7 +72,9 @@ def test_a_far_mode_that_few_chains_come_to_is_found() -> None:
     points[:2] = 60.0
     found = mode_probe(chains_of(two, 2), draws(5), kernel(draws(6)), points, seed=0)
     assert 2 <= found.evidence["in modes of their own"] <= found.evidence["by chance at most"]
-    assert found.state == "fail" and "around (60" in found.message
+    assert found.state == "fail"
+    where = np.array(found.message.split("around (")[1].rstrip(")").split(", "), float)
+    np.testing.assert_allclose(where, 60.0, atol=4.0)  # a median of a few, two at least, of unit scatter
 
 
 def test_distant_ends_that_climb_to_draws_are_of_no_mode(gaussian_chains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
