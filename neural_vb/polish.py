@@ -124,8 +124,8 @@ def trajectory(
 ) -> tuple[Points, Tensor]:
     """What :func:`neural_vb.hamiltonian.propose` finds in coordinates v; for XLA."""
 
-    def value_and_gradient(v: Tensor, start: Coordinates, *x: Any) -> tuple[Tensor, Tensor]:
-        value, gradient = density(_to_u(v, start), *(x or (None,)))
+    def value_and_gradient(v: Tensor, start: Coordinates, x: Any = None) -> tuple[Tensor, Tensor]:
+        value, gradient = density(_to_u(v, start), x)
         return value, tf.einsum("bij,sbi->sbj", start.scale_tril, gradient)
 
     fixed = (start,) if x is None else (start, x)

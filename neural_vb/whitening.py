@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -130,9 +131,7 @@ class TracedTarget:
     def __init__(self, target: Target, num: int) -> None:
         self.target, self.num = target, num
 
-        def in_z(z: Tensor) -> tuple[Tensor, Tensor]:
-            return value_and_gradient(lambda z: target.log_prob(z[:, tf.newaxis])[:, 0], z)
-
+        in_z = functools.partial(value_and_gradient, lambda z: target.log_prob(z[:, tf.newaxis])[:, 0])
         spec = tf.TensorSpec([num, target.event_size], target.dtype)
         self._in_z = graph(in_z).get_concrete_function(spec)
         self._values = graph(lambda u, frame: self._evaluate(u, frame)[0])  # TensorFlow leaves the gradient out
@@ -204,9 +203,8 @@ class WhitenedTarget:
         return self.target.constrain(tf.cast(self.whitening.to_z(u), self.target.dtype))
 
     def _evaluate(self, u: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor]:
-        frame = Frame.of(self.whitening, self.offset)
-        in_z = lambda z: value_and_gradient(lambda z: self.target.log_prob(z, x), z)  # noqa: E731
-        return frame.pulled_back(u, self.target.dtype, in_z)
+        in_z = functools.partial(value_and_gradient, lambda z: self.target.log_prob(z, x))
+        return Frame.of(self.whitening, self.offset).pulled_back(u, self.target.dtype, in_z)
 
     def _log_prob(self, u: Tensor, x: Tensor | None) -> Tensor:
         z, log_det = self.whitening.forward(u)
