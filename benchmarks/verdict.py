@@ -60,10 +60,10 @@ def true_error(member: Member) -> dict[str, float]:
 
 def whole_check(member: Member, seed: int) -> dict[str, Any]:
     """States of all parts."""
-    from neural_vb.diagnostics.verdict import Subject, assess
+    from neural_vb.diagnostics.verdict import NUM_DRAWS, Subject, assess
 
     begin = time.perf_counter()
-    subject = Subject(chains(member.target, member.size), _draw(member))
+    subject = Subject(chains(member.target, member.size), _draw(member)(NUM_DRAWS, seed))
     verdict = assess(subject, seed=seed)
     states = {part: finding.state for part, finding in verdict.findings().items()}
     return {**states, "message": verdict.local_fit.message, "seconds": time.perf_counter() - begin}
@@ -94,7 +94,7 @@ def refine_check(member: Member, seed: int) -> dict[str, Any]:
 
 def critic_check(member: Member, seed: int) -> dict[str, Any]:
     """States for exact draws with a critic that is not at its optimum, or is."""
-    from neural_vb.diagnostics.verdict import NUM_JUDGED, Judged, Subject, assess
+    from neural_vb.diagnostics.verdict import NUM_DRAWS, NUM_JUDGED, Judged, Subject, assess
     from neural_vb.evaluation import Estimate
 
     target, contrast = chains(member.target, member.size), verdict_zoo.Shifted(member.size)
@@ -103,15 +103,12 @@ def critic_check(member: Member, seed: int) -> dict[str, Any]:
     def judge(u: Array) -> tuple[Array, Array]:
         return contrast.log_prob(u), logits(contrast.optimum(u))
 
-    def judged(num: int, seed: int) -> Judged:
-        u = contrast.sample(num, np.random.default_rng([seed, 6]))
-        return Judged(target.look(u)[0] - contrast.log_prob(u), judge, u, 0.0)
-
+    judged = Judged.of(judge, contrast.sample(NUM_JUDGED, np.random.default_rng([seed, 6])), 0.0)
     u = member.sampler(NUM_JUDGED, np.random.default_rng([seed, 8]))
     log_r, t = judge(u)
     terms = target.look(u)[0] - log_r - t
     elbo = Estimate(float(terms.mean()), float(terms.std() / np.sqrt(len(terms))))
-    verdict = assess(Subject(target, _draw(member), judged, elbo), seed=seed)
+    verdict = assess(Subject(target, _draw(member)(NUM_DRAWS, seed), judged, elbo), seed=seed)
     return {part: finding.state for part, finding in verdict.findings().items()}
 
 

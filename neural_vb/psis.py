@@ -68,6 +68,15 @@ def systematic(log_weights: Array, num: int, rng: np.random.Generator) -> Array:
     return np.searchsorted(np.cumsum(np.exp(log_weights)), ladder).clip(max=len(log_weights) - 1)
 
 
+def load() -> None:
+    """Import ArviZ, which takes a second: where XLA compiles meanwhile, that is free.
+
+    Raises:
+        MissingDependencyError: when ArviZ is not installed.
+    """
+    _psislw()
+
+
 def _psislw() -> Callable[[Array], tuple[Array, Array]]:
     """ArviZ 0.x has `arviz.psislw`; ArviZ 1.x keeps one in `arviz_stats.base`, which wants the ratios negated."""
     try:

@@ -9,7 +9,7 @@ import pytest
 
 import neural_vb as nvb
 from neural_vb import verdicts
-from neural_vb.diagnostics.verdict import Subject, assess
+from neural_vb.diagnostics.verdict import NUM_DRAWS, Subject, assess
 from neural_vb.verdicts import Finding, Verdict
 
 
@@ -59,15 +59,13 @@ def test_draws_around_one_of_two_modes_are_not_cleared(gaussian_chains: Any) -> 
 
 
 def test_exact_and_shifted_samplers_end_to_end(gaussian_chains: Any) -> None:
-    def draw(shift: float) -> Any:
-        return lambda num, seed: shift + np.random.default_rng(seed).standard_normal((num, 2))
-
-    exact = assess(Subject(gaussian_chains, draw(0.0)), seed=1)
+    u = np.random.default_rng(1).standard_normal((NUM_DRAWS, 2))
+    exact = assess(Subject(gaussian_chains, u), seed=1)
     states = {part: finding.state for part, finding in exact.findings().items()}
     assert states == dict.fromkeys(("optimisation", "local_fit", "mode_coverage"), "no_problem_found") | dict.fromkeys(
         ("elbo_trust", "calibration"), "not_assessed"
     )
-    shifted = assess(Subject(gaussian_chains, draw(0.2)), seed=1)
+    shifted = assess(Subject(gaussian_chains, 0.2 + u), seed=1)
     assert shifted.local_fit.state == shifted.optimisation.state == "fail"
 
 

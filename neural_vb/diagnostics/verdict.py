@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_vb import _checks
+from neural_vb import _checks, psis
 from neural_vb._types import Array, Parameters, Status, Tensor
 from neural_vb.avb import contrast_density
 from neural_vb.compilation import Compiled
@@ -40,19 +40,30 @@ RANDOM = 0.01  # p-value below which ranks of simulated truths are not uniform
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Draws of the contrast r and of q, with what is known at them; [S] each.
+    """Draws of the contrast r, and what is known of it and of the critic.
 
     Attributes:
-        gaps: log p - log r, the target's offset taken off, at draws of r.
-        judge: from u [S, D] to log r and T.
+        judge: from u [S, D] to log r and T, [S] each.
         draws: of r, [S, D].
-        offset: to be added to differences, nats.
+        log_r: at the draws, [S].
+        logits: T at the draws, [S].
+        offset: the target's, to be added to differences of log densities, nats.
     """
 
-    gaps: Array
     judge: Callable[[Array], tuple[Array, Array]]
     draws: Array
+    log_r: Array
+    logits: Array
     offset: float
+
+    @classmethod
+    def of(cls, judge: Callable[[Array], tuple[Array, Array]], draws: Array, offset: float) -> Judged:
+        """With log r and T at the draws."""
+        return cls(judge, draws, *judge(draws), offset)
+
+    def gaps(self, chains: Chains) -> Array:
+        """log p - log r at the draws, [S], the target's offset taken off."""
+        return chains.look(self.draws)[0] - self.log_r
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +72,16 @@ class Subject:
 
     Attributes:
         chains: of the target, compiled once for all subjects that share it.
-        draw: (S, seed) -> whitened draws u [S, D].
-        contrast: (S, seed) -> draws of r and its weights, or None.
+        u: whitened draws [S, D] that no other purpose has seen, ``NUM_DRAWS`` of a fit.
+        contrast: draws of r, ``NUM_JUDGED`` of a fit, and the critic; or None.
         elbo: the ELBO estimate, or None.
         status: how training ended, or None.
         points: [M, D], whitened points of a prior to begin chains at; may be empty.
     """
 
     chains: Chains
-    draw: Callable[[int, int], Array]
-    contrast: Callable[[int, int], Judged] | None = None
+    u: Array
+    contrast: Judged | None = None
     elbo: Estimate | None = None
     status: Status | None = None
     points: Array | None = None
@@ -93,7 +104,7 @@ def assess(
         tolerances: errors that do not matter.
         calibration: of simulated truths, where it was measured.
     """
-    u = subject.draw(NUM_DRAWS, seed)
+    u = subject.u
     polished = local_fit(subject.chains, u, tolerances=tolerances, budget=budget, seed=seed)
     points = np.zeros((0, u.shape[1])) if subject.points is None else subject.points
     rest = u[NUM_CHAINS:]
@@ -157,12 +168,12 @@ def _elbo_trust(
 ) -> Finding:
     if subject.contrast is None or subject.elbo is None:
         return Finding(NOT_ASSESSED, "no contrast and critic")
-    judged = subject.contrast(NUM_JUDGED, seed)
+    judged = subject.contrast
+    gaps = judged.gaps(subject.chains)
     upper = polished.log_prob.astype(np.float64) - judged.judge(polished.after)[0] + judged.offset
-    found = evidence(judged.gaps + judged.offset, upper)
-    (log_r, t_q), (_, t_r) = judged.judge(own), judged.judge(judged.draws)
-    gaps = log_p - log_r, judged.gaps
-    report = critic_checks.critic_report(own, judged.draws, t_q, t_r, gaps=gaps)
+    found = evidence(gaps + judged.offset, upper)
+    log_r, logits = judged.judge(own)
+    report = critic_checks.critic_report(own, judged.draws, logits, judged.logits, gaps=(log_p - log_r, gaps))
     excess = subject.elbo.value - found.value
     told = {
         "elbo": subject.elbo.value,
@@ -234,11 +245,10 @@ class Examiner:
         return self.evaluation.target.whitening.to_u(z)
 
     def contrast(self, num_draws: int, seed: int) -> Judged:
-        """Draws of r, and their weights."""
+        """Draws of r, judged."""
         seeds = (fold_in([seed, index], Stream.WEIGHTS) for index in range(-(-num_draws // SLICE)))
         u = np.concatenate([self._contrast(self.evaluation.parameters, key).numpy() for key in seeds])[:num_draws]
-        judge = self.evaluation.judge
-        return Judged(self.chains.look(u)[0] - judge(u)[0], judge, u, self.chains.target.offset)
+        return Judged.of(self.evaluation.judge, u, self.evaluation.target.offset)
 
     @cached_property
     def _contrast(self) -> Compiled:
@@ -278,18 +288,20 @@ class Examiner:
         """The verdict."""
         _checks.instance("calibration", calibration, Calibration, "nvb.diagnostics.sbc(...)")
         with self._compiling():
-            bound, points = elbo(), self.points(512, seed)
-        subject = Subject(self.chains, self.draw, self.contrast, bound, self.status, points)
+            u, judged, bound = self.draw(NUM_DRAWS, seed), self.contrast(NUM_JUDGED, seed), elbo()
+            points = self.points(512, seed)
+            psis.load()
+        subject = Subject(self.chains, u, judged, bound, self.status, points)
         return assess(subject, seed=seed, budget=budget, calibration=calibration)
 
     def log_evidence(self, seed: int) -> Evidence:
         """log Z by the contrast's weights and refined draws."""
         with self._compiling():
-            u = self.draw(2 * NUM_CHAINS, seed)
-        judged = self.contrast(NUM_WEIGHTS, seed)
+            u, judged = self.draw(2 * NUM_CHAINS, seed), self.contrast(NUM_WEIGHTS, seed)
+            psis.load()
         ends = refine(self.chains, u[:NUM_CHAINS], u[NUM_CHAINS:], seed=seed).u
         refined = self.chains.look(ends)[0] - judged.judge(ends)[0]
-        return evidence(judged.gaps + judged.offset, refined + judged.offset)
+        return evidence(judged.gaps(self.chains) + judged.offset, refined + judged.offset)
 
     def refine(self, num_draws: int, num_transitions: int | None, seed: int) -> tuple[Array, Refined]:
         """Corrected draws z [S, D], and how they came about."""
