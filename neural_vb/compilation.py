@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from neural_vb._types import Array
 from neural_vb.errors import CompilationWarning, NeuralVBError
 
 logger = logging.getLogger(__name__)
+
+_tidying = threading.Lock()  # one thread at a time writes what a graph of any thread holds
 
 
 @contextmanager
@@ -48,8 +51,9 @@ def graph(function: Callable[..., Any], *, jit_compile: bool = False) -> Any:
         try:
             return function(*arguments)
         finally:
-            _forget_bijectors(tf.compat.v1.get_default_graph())
-            _tie_gradients()
+            with _tidying:
+                _forget_bijectors(tf.compat.v1.get_default_graph())
+                _tie_gradients()
 
     # TensorFlow counts traces by code object, and would warn of the fifth posterior; a partial has none.
     return tf.function(functools.partial(traced), jit_compile=jit_compile, autograph=False)
