@@ -1,8 +1,9 @@
-"""Fragments of error messages."""
+"""Fragments of messages."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -30,6 +31,12 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
 def counted(number: int, noun: str) -> str:
     """Such as ``1 point`` and ``2 points``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def with_error(value: float, error: float) -> str:
+    """A number with its standard error, in three decimals, or in as many more as show the error: at most six."""
+    decimals = min(max(3, math.ceil(-math.log10(error))), 6) if 0.0 < error < math.inf else 3
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 _KINDS = {"ndarray": "array", "EagerTensor": "tensor", "SymbolicTensor": "tensor"}

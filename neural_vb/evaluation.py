@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from neural_vb._text import with_error
 from neural_vb._types import Array, Draws, Parameters, Seed, Tensor
 from neural_vb.avb import Parts, contrast_density, critic_logits
 from neural_vb.compilation import Compiled, slices
@@ -29,7 +30,7 @@ class Estimate(NamedTuple):
     standard_error: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.standard_error:.3f}"
+        return with_error(self.value, self.standard_error)
 
 
 def _rows(z: Tensor) -> Array:

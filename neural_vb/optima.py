@@ -71,7 +71,8 @@ def laplace(evaluate: Probe, mean: Array) -> Laplace:
     axes = np.eye(len(mean)) * _fall(evaluate, mean, np.eye(len(mean)), np.maximum(np.abs(mean), 1.0))[:, None]
     _, forward = evaluate(mean + 0.1 * axes)
     _, backward = evaluate(mean - 0.1 * axes)
-    hessian = (forward - backward) @ axes.T / 0.2
+    with np.errstate(invalid="ignore"):  # where log p has no finite gradient
+        hessian = (forward - backward) @ axes.T / 0.2
     hessian = 0.5 * (hessian + hessian.T)
     if not np.isfinite(hessian).all():
         hessian = -np.eye(len(mean))

@@ -20,7 +20,6 @@ from neural_vb.compilation import Compiled
 from neural_vb.hamiltonian import Points, propose
 from neural_vb.mixtures import fold_in, normal
 
-NUM_TRANSITIONS = 50
 NUM_LEAPFROG = 16
 TARGET_ACCEPTANCE = 0.8
 LARGEST_JITTER = 8.0

@@ -175,7 +175,7 @@ class Posterior:
 
         Args:
             seed: of the checks. The same seed gives the same verdict.
-            budget: most Hamiltonian transitions of a chain; 8,192 chains take at least 4.
+            budget: most Hamiltonian transitions of a chain; 8,192 chains begin with 4 where it is no less.
             calibration: what ``diagnostics.sbc`` returned, if it was run.
 
         Raises:

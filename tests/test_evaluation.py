@@ -140,3 +140,19 @@ def test_draws_without_a_finite_log_density_take_no_part_in_the_elbo(evaluation:
 
 def test_an_estimate_prints_with_its_error() -> None:
     assert str(Estimate(-1.23456, 0.00456)) == "-1.235 ± 0.005"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (0.25, "-25.427 ± 0.250"),
+        (0.0009, "-25.4269 ± 0.0009"),
+        (3.1e-5, "-25.42691 ± 0.00003"),
+        (2e-9, "-25.426912 ± 0.000000"),
+        (0.0, "-25.427 ± 0.000"),
+        (math.nan, "-25.427 ± nan"),
+        (math.inf, "-25.427 ± inf"),
+    ],
+)
+def test_a_standard_error_is_shown_as_long_as_it_is_no_rounding(error: float, text: str) -> None:
+    assert str(Estimate(-25.4269124, error)) == text

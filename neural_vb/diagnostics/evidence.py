@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from neural_vb import psis
+from neural_vb._text import with_error
 from neural_vb._types import Array
 from neural_vb.errors import ImportanceWarning
 
@@ -28,7 +29,7 @@ class Evidence(NamedTuple):
 
     Attributes:
         value: by bridge sampling; without refined draws ``importance``.
-        standard_error: of that, by the delta method.
+        standard_error: of that, by the delta method: what draws leave open, not what chains have not reached.
         pareto_k: shape of the tail of the weights p / r over draws of r.
         lower_bound: E_r[log p - log r], below log Z whatever r is.
         importance: log of the mean weight.
@@ -51,7 +52,7 @@ class Evidence(NamedTuple):
         return self.pareto_k < psis.USABLE and abs(self.value - self.importance) <= AGREEMENT + noise
 
     def __str__(self) -> str:
-        said = f"{self.value:.3f} ± {self.standard_error:.3f} nats"
+        said = f"{with_error(self.value, self.standard_error)} nats"
         if self.usable:
             return said
         return f"{said}, not to be relied upon: k-hat {self.pareto_k:.2g}, weights alone say {self.importance:.3f}"

@@ -72,7 +72,7 @@ class Subject:
 
     Attributes:
         chains: of the target, compiled once for all subjects that share it.
-        u: whitened draws [S, D] that no other purpose has seen, ``NUM_DRAWS`` of a fit.
+        u: whitened draws [S, D] that nothing was fitted to, ``NUM_DRAWS`` of a fit.
         contrast: draws of r, ``NUM_JUDGED`` of a fit, and the critic; or None.
         elbo: the ELBO estimate, or None.
         status: how training ended, or None.
@@ -117,7 +117,7 @@ def assess(
         coverage,
         coverage
         if coverage.state == NOT_ASSESSED
-        else _elbo_trust(subject, polished, rest[:NUM_JUDGED], log_p, tolerances, seed),
+        else _elbo_trust(subject, polished, rest[:NUM_JUDGED], log_p, tolerances),
         _calibration(calibration),
         seed,
     )
@@ -163,9 +163,7 @@ def _optimisation(subject: Subject, polished: Polishing, tolerances: Tolerances,
     return Finding(INCONCLUSIVE, "scores scatter too much for Stein's identities to tell", evidence, seen)
 
 
-def _elbo_trust(
-    subject: Subject, polished: Polishing, own: Array, log_p: Array, tolerances: Tolerances, seed: int
-) -> Finding:
+def _elbo_trust(subject: Subject, polished: Polishing, own: Array, log_p: Array, tolerances: Tolerances) -> Finding:
     if subject.contrast is None or subject.elbo is None:
         return Finding(NOT_ASSESSED, "no contrast and critic")
     judged = subject.contrast
@@ -204,7 +202,8 @@ def _elbo_trust(
         text = "the contrast's weights have a heavy tail, or miss what refined draws see"
         at_rest = subject.status is not None and subject.status.is_of_start
         advice = "config=TrainingConfig() trains from here" if at_rest else "a larger contrast"
-        return Finding(INCONCLUSIVE, text, told, seen, f"{advice}; posterior.refine() needs no contrast")
+        advice = f"posterior.log_evidence() draws four times as many; {advice}; posterior.refine() needs no contrast"
+        return Finding(INCONCLUSIVE, text, told, seen, advice)
     if abs(report.elbo_change) + SURE * error < tolerances.elbo and excess + SURE * spread < tolerances.elbo:
         return Finding(NO_PROBLEM, "a refitted critic says the same, and the evidence is not exceeded", told, seen)
     return Finding(INCONCLUSIVE, "errors of the estimate may be larger than the tolerance", told, seen)
@@ -240,7 +239,7 @@ class Examiner:
         return Chains(self.evaluation.target, self.jit_compile)
 
     def draw(self, num_draws: int, seed: int) -> Array:
-        """Whitened draws u [S, D] that no other purpose has seen."""
+        """Whitened draws u [S, D] that nothing was fitted to; of a seed, the same for all checks."""
         z = np.concatenate([piece.numpy() for piece in self.evaluation.draws(num_draws, seed, Stream.CHECK)])
         return self.evaluation.target.whitening.to_u(z)
 
