@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from neural_vb.diagnostics.chains import Chains, kernel
-from neural_vb.diagnostics.mode_probe import alone, mode_probe, outside, starts
+from neural_vb.diagnostics.mode_probe import _tops, alone, mode_probe, outside, starts
 from neural_vb.optima import climb
 from neural_vb.targets import LogProbTarget
 from neural_vb.whitening import WhitenedTarget, Whitening
@@ -89,7 +89,9 @@ def test_distant_ends_that_climb_to_draws_are_of_no_mode(gaussian_chains: Any, m
     monkeypatch.setattr(Chains, "run", moved)
     found = mode_probe(gaussian_chains, draws(3), kernel(draws(4)), NOWHERE, seed=0)
     assert found.evidence["in modes of their own"] == 0 and found.state == "no_problem_found"
-    monkeypatch.setattr(module, "_top", lambda chains, u, factor: u)
+    monkeypatch.setattr(
+        module, "_climbed", lambda chains, u, factor: (np.linalg.solve(factor, u.T).T, np.zeros(len(u)))
+    )
     assert mode_probe(gaussian_chains, draws(3), kernel(draws(4)), NOWHERE, seed=0).state == "fail"
 
 
@@ -152,3 +154,28 @@ def test_high_dimensions_are_never_cleared() -> None:
     chains = chains_of(lambda z: -0.5 * tf.reduce_sum(z**2, -1), 12)
     found = mode_probe(chains, draws(7, 4_000, 12), kernel(draws(8, 4_000, 12)), np.zeros((0, 12)))
     assert found.state == "inconclusive"
+
+
+def test_chains_that_never_arrive_do_not_set_the_scale_of_climbs(gaussian_chains: Any) -> None:
+    """One end at 1e14 made the covariance of all ends singular, and every end a mode of its own."""
+    ends = np.concatenate([draws(20, 300), np.full((20, 2), 1e14)])
+    tops = _tops(gaussian_chains, ends, np.arange(320) < 300, draws(21, 320))
+    assert tops.at_rest[:300].all() and not tops.at_rest[300:].any()
+    np.testing.assert_allclose(tops.ends[:300], 0.0, atol=1e-2)
+    np.testing.assert_allclose(tops.draws, 0.0, atol=1e-2)
+
+
+def test_ends_on_the_way_along_a_narrow_curve_are_in_no_mode_of_their_own() -> None:
+    """Chains that begin far down the arms of a banana are on their way to its one top, and so are climbs from there."""
+
+    def log_prob(z: tf.Tensor) -> tf.Tensor:
+        return -0.5 * z[:, 0] ** 2 - 0.5 * ((z[:, 1] - z[:, 0] ** 2) / 0.1) ** 2
+
+    def banana(seed: int) -> np.ndarray:
+        z = draws(seed)
+        return np.stack([z[:, 0], z[:, 0] ** 2 + 0.1 * z[:, 1]], 1)
+
+    arm = np.linspace(4.0, 5.0, 100)
+    chains, far = chains_of(log_prob, 2), np.stack([arm, arm**2], 1)
+    tops = _tops(chains, far, np.zeros(100, bool), banana(22)[:100])
+    assert not tops.at_rest.any() and alone(np.ones(100, bool), tops.ends, tops.draws).all()

@@ -31,6 +31,7 @@ NUM_NEIGHBOURS = 8_192
 NUM_CLIMBS = 100
 LONGEST = 0.5  # sds of ends and draws that one step of a climb may go, lest it jump into another mode
 NEAR = 0.05  # such sds between tops that are the same
+AT_REST = 0.2  # largest gradient of log p, for such an sd, at a top; where it is larger a climb is still on its way
 NUM_NEAREST = 32
 ALONE = 0.2  # share of draws among ends and draws around a top, below which it is the ends' own; half if they agree
 
@@ -97,22 +98,34 @@ def _nearest(points: Array, neighbours: Array) -> Array:
     return np.sqrt(np.maximum(np.concatenate(squares), 0.0))
 
 
-def _tops(chains: Chains, ends: Array, draws: Array) -> tuple[Array, Array]:
-    """Where ends and draws climb to, in coordinates in which both together are about standard."""
-    both = np.concatenate([ends, draws])
-    factor = np.linalg.cholesky(np.atleast_2d(np.cov(both.T)) + 1e-12 * np.eye(both.shape[1]))
-    tops = np.linalg.solve(factor, _top(chains, both, factor).T).T
-    return tops[: len(ends)], tops[len(ends) :]
+class _Tops(NamedTuple):
+    """Where ends [M, D] and draws [N, D] climb to, and which ends came to rest there, [M]."""
+
+    ends: Array
+    draws: Array
+    at_rest: Array
 
 
-def _top(chains: Chains, u: Array, factor: Array) -> Array:
-    """Where u [N, D] climb to, by steps in coordinates in which the covariance of ``factor`` is standard."""
+def _tops(chains: Chains, ends: Array, probable: Array, draws: Array) -> _Tops:
+    """Tops in coordinates in which draws and probable ends together are about standard.
+
+    Other ends may be anywhere: a chain from very far does not arrive, and would set the scale of all.
+    """
+    near = np.concatenate([ends[probable], draws])
+    factor = np.linalg.cholesky(np.atleast_2d(np.cov(near.T)) + 1e-12 * np.eye(near.shape[1]))
+    tops, steepness = _climbed(chains, np.concatenate([ends, draws]), factor)
+    return _Tops(tops[: len(ends)], tops[len(ends) :], steepness[: len(ends)] < AT_REST)
+
+
+def _climbed(chains: Chains, u: Array, factor: Array) -> tuple[Array, Array]:
+    """Where u [N, D] climb to in coordinates in which the covariance of ``factor`` is standard, and the slope there."""
 
     def density(v: Array) -> tuple[Array, Array]:
         value, score = chains.look(v @ factor.T)
         return value, score @ factor
 
-    return climb(density, np.linalg.solve(factor, u.T).T, NUM_CLIMBS, longest=LONGEST) @ factor.T
+    tops = climb(density, np.linalg.solve(factor, u.T).T, NUM_CLIMBS, longest=LONGEST)
+    return tops, np.linalg.norm(density(tops)[1], axis=1)
 
 
 def alone(chosen: Array, ends: Array, draws: Array) -> Array:
@@ -170,9 +183,11 @@ def mode_probe(
     if suspects.sum() >= least:
         own = suspects.copy()
         if many:
-            own[suspects] = alone(suspects, *_tops(chains, ends.u, u[:WIDTH]))
+            tops = _tops(chains, ends.u, found.probable, u[:WIDTH])
+            own[suspects] = alone(suspects, tops.ends, tops.draws) & tops.at_rest[suspects]
         else:
-            own[suspects] = _nearest(standard(_top(chains, ends.u[suspects], factor)), standard(u)) > found.far
+            tops_of_few = _climbed(chains, ends.u[suspects], factor)[0] @ factor.T
+            own[suspects] = _nearest(standard(tops_of_few), standard(u)) > found.far
         evidence["in modes of their own"] = int(own.sum())
         if own.sum() >= least:
             centre = chains.target.whitening.to_z(ends.u[own]).numpy()
