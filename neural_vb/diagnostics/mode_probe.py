@@ -31,6 +31,7 @@ NUM_NEIGHBOURS = 8_192
 NUM_CLIMBS = 100
 LONGEST = 0.5  # sds of ends and draws that one step of a climb may go, lest it jump into another mode
 NEAR = 0.05  # such sds between tops that are the same
+FLATTEST = 1e-14  # least variance along any axis, in the largest
 AT_REST = 0.2  # largest gradient of log p, for such an sd, at a top; where it is larger a climb is still on its way
 NUM_NEAREST = 32
 ALONE = 0.2  # share of draws among ends and draws around a top, below which it is the ends' own; half if they agree
@@ -111,8 +112,9 @@ def _tops(chains: Chains, ends: Array, probable: Array, draws: Array) -> _Tops:
 
     Other ends may be anywhere: a chain from very far does not arrive, and would set the scale of all.
     """
-    near = np.concatenate([ends[probable], draws])
-    factor = np.linalg.cholesky(np.atleast_2d(np.cov(near.T)) + 1e-12 * np.eye(near.shape[1]))
+    variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(np.concatenate([ends[probable], draws]).T)))
+    # What a mode at 1e9 sds leaves of the others' variance is rounding, of which a Cholesky factor may not exist.
+    factor = axes * np.sqrt(np.maximum(variances, FLATTEST * variances[-1]))
     tops, steepness = _climbed(chains, np.concatenate([ends, draws]), factor)
     return _Tops(tops[: len(ends)], tops[len(ends) :], steepness[: len(ends)] < AT_REST)
 
