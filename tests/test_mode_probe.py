@@ -165,13 +165,14 @@ def test_chains_that_never_arrive_do_not_set_the_scale_of_climbs(gaussian_chains
     np.testing.assert_allclose(tops.draws, 0.0, atol=1e-2)
 
 
-@pytest.mark.parametrize("distance", [1e6, 1e12])
+@pytest.mark.parametrize("distance", [1e6, 1e9, 1e12])
 def test_modes_that_are_very_far_apart_have_tops_of_their_own(distance: float) -> None:
     def log_prob(z: tf.Tensor) -> tf.Tensor:
         far = z - tf.constant(distance, tf.float32)
         return tf.reduce_logsumexp(-0.5 * tf.stack([tf.reduce_sum(z**2, -1), tf.reduce_sum(far**2, -1)]), 0)
 
-    tops = _tops(chains_of(log_prob, 2), draws(23, 200) + distance, np.ones(200, bool), draws(24, 200))
+    ends, own = draws(23, 200, size=3) + distance, draws(24, 200, size=3)
+    tops = _tops(chains_of(log_prob, 3), ends, np.ones(200, bool), own)
     assert alone(np.ones(200, bool), tops.ends, tops.draws).all() and np.isfinite(tops.ends).all()
 
 
