@@ -157,7 +157,7 @@ def test_high_dimensions_are_never_cleared() -> None:
 
 
 def test_chains_that_never_arrive_do_not_set_the_scale_of_climbs(gaussian_chains: Any) -> None:
-    """One end at 1e14 made the covariance of all ends singular, and every end a mode of its own."""
+    """Ends at 1e14 made the covariance of all singular, or its factor useless, and ends modes of their own."""
     ends = np.concatenate([draws(20, 300), np.full((20, 2), 1e14)])
     tops = _tops(gaussian_chains, ends, np.arange(320) < 300, draws(21, 320))
     assert tops.at_rest[:300].all() and not tops.at_rest[300:].any()
